@@ -1,0 +1,217 @@
+"""Make D-Align and D-Rot (section 4.2 of the paper) from the official MTFL archive.
+
+    python tools/prepare_mtfl.py --mtfl-root data/MTFL --out-dir data/mtfl_64 [--download]
+
+Writes ``align.npz``, ``rot.npz`` (64x64 RGB images, landmarks, names and the split) and ``contact_sheet.png``. The
+same arguments give the same bytes.
+"""
+
+import argparse
+import shutil
+import sys
+import urllib.request
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track, wrap_file
+
+from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
+from fg_plugin.datasets.face_alignment import CROP_SIZE, alignment_transform, crop_face
+from fg_plugin.datasets.missing_data import missing_data
+from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annotations
+
+URL = 'http://mmlab.ie.cuhk.edu.hk/projects/TCDCN/data/MTFL.zip'
+MAX_ANGLE = 45.0
+SHEET_IMAGES = 24
+_DEMO = 'configs/demo_unet_faces.py'
+
+
+@dataclass(frozen=True)
+class FacePair:
+    """One face in both variants: ``uint8`` images ``(3, 64, 64)`` and landmarks ``(5, 2)``."""
+
+    images: tuple[np.ndarray, np.ndarray]
+    landmarks: tuple[np.ndarray, np.ndarray]
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--mtfl-root', type=Path, default=Path('data/MTFL'), help='folder with training.txt')
+    parser.add_argument('--out-dir', type=Path, default=Path('data/mtfl_64'), help='folder to write to')
+    parser.add_argument('--download', action='store_true', help='download the official archive when it is missing')
+    parser.add_argument('--skip-corrupt', action='store_true', help='leave out unusable images instead of stopping')
+    parser.add_argument('--seed', type=int, default=0, help='of the split and of the rotations of D-Rot')
+    parser.add_argument('--test-size', type=int, default=1000, help='images in the test set')
+    parser.add_argument('--workers', type=int, default=2, help='processes')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    try:
+        prepare(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """Read the archive, make both variants and write them.
+
+    Raises:
+        FileNotFoundError: If annotations or images are missing.
+        ValueError: If an annotation is malformed, an image is unusable, or ``test_size`` is out of range.
+    """
+    if args.download and not (args.mtfl_root / 'training.txt').is_file():
+        download(args.mtfl_root)
+    annotations = read_archive(args.mtfl_root)
+    if not 1 <= args.test_size < len(annotations):
+        raise ValueError(f'test_size should be in [1, {len(annotations) - 1}], but got {args.test_size}')
+    # Drawn for every annotated face before any is skipped, so that a corrupt image changes no other.
+    generator = np.random.default_rng(args.seed)
+    angles = generator.uniform(-MAX_ANGLE, MAX_ANGLE, len(annotations))
+    is_test = np.zeros(len(annotations), dtype=bool)
+    is_test[generator.permutation(len(annotations))[: args.test_size]] = True
+
+    pairs: list[FacePair] = []
+    kept: list[int] = []
+    problems: list[str] = []
+    results = map_faces(partial(make_pair, args.mtfl_root), annotations, angles.tolist(), args.workers)
+    for position, result in enumerate(results):
+        if isinstance(result, FacePair):
+            pairs.append(result)
+            kept.append(position)
+        elif args.skip_corrupt:
+            problems.append(result)
+        else:
+            raise ValueError(f'{result}. Restore the image, or pass --skip-corrupt to go on without such images')
+    for problem in problems:
+        print(f'skipped: {problem}')
+    write(args.out_dir, pairs, [annotations[position] for position in kept], angles[kept], is_test[kept])
+    test = int(is_test[kept].sum())
+    print(
+        f'{args.out_dir}: {len(pairs)} faces in align.npz and rot.npz, {len(pairs) - test} for training, {test} for '
+        f'test, {len(problems)} skipped. Look at {args.out_dir}/contact_sheet.png'
+    )
+
+
+def map_faces(function, annotations, angles, workers):  # type: ignore[no-untyped-def]
+    """Yield ``function(annotation, angle)`` in order, with a progress bar."""
+    with ProcessPoolExecutor(workers) as pool:
+        results = pool.map(function, annotations, angles, chunksize=32)
+        try:
+            yield from track(results, description='Aligning faces', total=len(annotations))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def make_pair(root: Path, annotation: FaceAnnotation, angle: float) -> FacePair | str:
+    """Crop one face for both variants, or return what is wrong with it."""
+    path = root / annotation.name
+    try:
+        with Image.open(path) as file:
+            photograph = file.convert('RGB')
+    except (OSError, SyntaxError) as error:  # PIL reports a broken PNG chunk as SyntaxError
+        return f'corrupt image {path}: {error}'
+    limits = (photograph.width - 1, photograph.height - 1)
+    if (annotation.landmarks < 0).any() or (annotation.landmarks > limits).any():
+        return (
+            f'{path}: landmarks should lie within the {photograph.width}x{photograph.height} image, but line '
+            f'{annotation.line} of training.txt says {annotation.landmarks.tolist()}'
+        )
+    crops, points = [], []
+    for degrees in (0.0, angle):
+        try:
+            transform = alignment_transform(annotation.landmarks, degrees)
+        except ValueError as error:
+            return f'{path} (line {annotation.line} of training.txt): {error}'
+        landmarks = transform(annotation.landmarks)
+        if (landmarks < 0).any() or (landmarks > CROP_SIZE - 1).any():
+            return (
+                f'{path} (line {annotation.line} of training.txt): a landmark leaves the {CROP_SIZE}x{CROP_SIZE} crop'
+            )
+        crops.append(np.asarray(crop_face(photograph, transform)).transpose(2, 0, 1))
+        points.append(landmarks.astype(np.float32))
+    return FacePair((crops[0], crops[1]), (points[0], points[1]))
+
+
+def read_archive(root: Path) -> list[FaceAnnotation]:
+    """Read the annotations and check that every image is there."""
+    path = root / 'training.txt'
+    if not path.is_file():
+        raise _missing(f'MTFL is missing: {path} not found', root)
+    annotations = read_mtfl_annotations(path)
+    absent = [annotation for annotation in annotations if not (root / annotation.name).is_file()]
+    if absent:
+        first = absent[0]
+        raise _missing(
+            f'MTFL is incomplete: {len(absent)} of {len(annotations)} images not found, the first is '
+            f'{root / first.name} (line {first.line} of training.txt)',
+            root,
+        )
+    return annotations
+
+
+def download(root: Path) -> None:
+    """Download the official archive and unpack it into ``root``.
+
+    Raises:
+        FileNotFoundError: If the download fails or what arrives is not the archive.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    archive = root / 'MTFL.zip'
+    try:
+        if not archive.is_file():
+            with urllib.request.urlopen(URL, timeout=60) as response, write_atomically(archive) as file:
+                total = int(response.headers.get('Content-Length', 0))
+                with wrap_file(response, total=total, description='Downloading MTFL.zip') as source:
+                    shutil.copyfileobj(source, file)
+                if total and file.tell() != total:
+                    raise OSError(f'{file.tell()} of {total} bytes arrived')
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(root)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _missing(f'MTFL is missing: the download of {URL} to {archive} failed: {error}', root) from error
+    # The archive may hold its files in one top folder.
+    for annotations in root.glob('*/training.txt'):
+        for entry in annotations.parent.iterdir():
+            shutil.move(entry, root / entry.name)
+
+
+def write(
+    out_dir: Path, pairs: list[FacePair], annotations: list[FaceAnnotation], angles: np.ndarray, is_test: np.ndarray
+) -> None:
+    """Write both variants and the contact sheet."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    chosen = np.linspace(0, len(pairs) - 1, min(SHEET_IMAGES, len(pairs))).astype(int)
+    sheets = []
+    for variant, (stem, title) in enumerate((('align', '(a) D-Align'), ('rot', '(b) D-Rot'))):
+        images = np.stack([pair.images[variant] for pair in pairs])
+        landmarks = np.stack([pair.landmarks[variant] for pair in pairs])
+        with write_atomically(out_dir / f'{stem}.npz') as file:
+            np.savez(
+                file,
+                images=images,
+                landmarks=landmarks,
+                angles=angles if variant else np.zeros_like(angles),
+                names=np.array([annotation.name for annotation in annotations]),
+                train=np.flatnonzero(~is_test),
+                test=np.flatnonzero(is_test),
+            )
+        sheets.append((title, contact_sheet(images[chosen], landmarks[chosen])))
+    with write_atomically(out_dir / 'contact_sheet.png') as file:
+        stack_sheets(sheets).save(file, format='PNG')
+
+
+def _missing(what: str, root: Path) -> FileNotFoundError:
+    return missing_data(what, f'pass --download, or unpack {URL} so that {root}/training.txt exists', _DEMO)
+
+
+if __name__ == '__main__':
+    main()
