@@ -1,0 +1,75 @@
+"""How this image's codes reach the generated-filter layers without changing the host network's ``forward``.
+
+The outermost call (a wrapper) opens a thread-local scope that holds the codes; every ``FilterRepoConv`` inside reads
+them from there. Attributes on the layers would be simpler and are silently wrong: with gradient checkpointing and two
+forwards before one backward, the recomputation of the first would see the codes of the second.
+
+``torch.utils.checkpoint.checkpoint`` recomputes outside the scope, and often in another thread. Importing this module
+therefore replaces it by a shim that captures the codes at the call and passes them to the recomputation as explicit
+tensor arguments. Without a scope the shim calls the original function unchanged. Code that bound the original
+function by ``from torch.utils.checkpoint import checkpoint`` before this module was imported keeps the original: its
+recomputation finds no scope, and the layer raises instead of computing a wrong gradient.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, NamedTuple
+
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+
+class Conditioning(NamedTuple):
+    """The codes that drive the generated filters of one owner.
+
+    Attributes:
+        owner: The module whose layers the codes are for (so that an independent model called inside the scope does
+            not take them for its own).
+        codes: One tensor ``(B, L_f)`` per level of the encoder; ``B`` = 1 shares one image's filters among a batch.
+    """
+
+    owner: nn.Module
+    codes: tuple[Tensor, ...]
+
+
+_scope = threading.local()
+
+
+def current_conditioning() -> Conditioning | None:
+    """Return the conditioning of the innermost open scope of this thread, or None."""
+    return getattr(_scope, 'conditioning', None)
+
+
+@contextmanager
+def conditioning_scope(conditioning: Conditioning) -> Iterator[None]:
+    """Make ``conditioning`` the current one of this thread; the previous one returns at the end, errors included."""
+    previous = current_conditioning()
+    _scope.conditioning = conditioning
+    try:
+        yield
+    finally:
+        _scope.conditioning = previous
+
+
+def _carry_conditioning(checkpoint: Callable) -> Callable:
+    @wraps(checkpoint)
+    def carrying_checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:
+        conditioning = current_conditioning()
+        if conditioning is None:
+            return checkpoint(function, *args, **kwargs)
+        owner, num_codes = conditioning.owner, len(conditioning.codes)
+
+        def conditioned_function(*codes_and_args: Any, **function_kwargs: Any) -> Any:
+            with conditioning_scope(Conditioning(owner, codes_and_args[:num_codes])):
+                return function(*codes_and_args[num_codes:], **function_kwargs)
+
+        return checkpoint(conditioned_function, *conditioning.codes, *args, **kwargs)
+
+    carrying_checkpoint.carries_conditioning = True  # type: ignore[attr-defined]
+    return carrying_checkpoint
+
+
+if not hasattr(torch.utils.checkpoint.checkpoint, 'carries_conditioning'):
+    torch.utils.checkpoint.checkpoint = _carry_conditioning(torch.utils.checkpoint.checkpoint)

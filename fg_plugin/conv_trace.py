@@ -1,0 +1,55 @@
+"""What each convolution of a network sees in one forward."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+
+class ConvCall(NamedTuple):
+    """Shapes of a convolution's first call, for an input batch of ``TRACE_BATCH``."""
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+
+
+TRACE_BATCH = 2
+
+
+def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.Module, ConvCall]:
+    """Run ``model`` on fake tensors (shapes only, nothing is computed) and record every convolution's first call.
+
+    Args:
+        model: Any image model; its modes, buffers and parameters are left as they are.
+        input_size: ``(C, H, W)`` of one input image.
+
+    Returns:
+        The calls by module; a convolution that the forward does not run is absent.
+
+    Raises:
+        ValueError: If the model refuses an input of that size; the model's own error is the cause.
+    """
+    calls: dict[nn.Module, ConvCall] = {}
+
+    def record(module: nn.Module, args: tuple, out: torch.Tensor) -> None:
+        calls.setdefault(module, ConvCall(tuple(args[0].shape), tuple(out.shape)))
+
+    handles = [module.register_forward_hook(record) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    modes = {module: module.training for module in model.modules()}
+    parameter = next(model.parameters())
+    try:
+        model.eval()
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            model(torch.zeros(TRACE_BATCH, *input_size, dtype=parameter.dtype, device=parameter.device))
+    except Exception as error:
+        raise ValueError(
+            f'The network does not run on a batch of {TRACE_BATCH} inputs of size {tuple(input_size)} (C, H, W): '
+            f'{type(error).__name__}: {error}. Give the input_size it is used with.'
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return calls

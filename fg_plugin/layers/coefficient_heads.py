@@ -1,0 +1,144 @@
+"""Heads that turn a code into the coefficients of one layer (the fully connected layer of Figure 2)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fg_plugin.layers.coefficients import FullCoefficients, LowRankCoefficients
+from fg_plugin.layers.initialization import orthogonal_
+
+# A head emits this many coefficients a sample at most: 32 MiB in float32, before its activations' gradients.
+MAX_COEFFICIENTS = 2**23
+
+# E[z^2] of a code at initialisation: FC with Kaiming init, then (leaky) ReLU. The heads' scales are derived from it.
+CODE_SECOND_MOMENT = 0.5
+
+
+class FullHead(nn.Module):
+    """The paper's head: one fully connected layer from the code to all N x M coefficients (section 3.2).
+
+    Args:
+        code_dim: Length L_f of the code.
+        out_channels: Number N of generated filters.
+        num_base_filters: Number M of base filters.
+
+    Raises:
+        ValueError: If a sample would need more than ``MAX_COEFFICIENTS`` coefficients.
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        out_channels: int,
+        num_base_filters: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if out_channels * num_base_filters > MAX_COEFFICIENTS:
+            raise ValueError(
+                f"out_channels * num_base_filters should be at most {MAX_COEFFICIENTS:,} for head='full', but got "
+                f'{out_channels} * {num_base_filters} = {out_channels * num_base_filters:,} coefficients a sample. '
+                f"Use head='lowrank', a smaller num_base_filters, or exclude the layer."
+            )
+        self.out_channels = out_channels
+        self.num_base_filters = num_base_filters
+        self.linear = nn.Linear(code_dim, out_channels * num_base_filters, device=device, dtype=dtype)
+
+    def forward(self, code: Tensor) -> FullCoefficients:
+        """Map codes ``(B, L_f)`` to coefficients ``(B, N, M)``."""
+        return FullCoefficients(self.linear(code).unflatten(1, (self.out_channels, self.num_base_filters)))
+
+    @torch.no_grad()
+    def init_orthogonal_(self, rank_of_repository: int) -> None:
+        """Initialise for training from scratch over a repository of orthonormal base filters.
+
+        A generated filter gets an expected squared norm of 2, as Kaiming initialisation gives a convolution before a
+        ReLU: half of it static (the bias), half sample-specific. ``nn.Linear``'s default would make the layer's output
+        6-10 times its input.
+
+        Args:
+            rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.
+        """
+        nn.init.normal_(self.linear.bias, std=rank_of_repository**-0.5)
+        std = (rank_of_repository * self.linear.in_features * CODE_SECOND_MOMENT) ** -0.5
+        nn.init.normal_(self.linear.weight, std=std)
+
+    @torch.no_grad()
+    def init_static_(self, coefficients: Tensor | None) -> None:
+        """Emit ``coefficients`` (N, M), or the identity for None, whatever the code: the start of a fine-tuning."""
+        nn.init.zeros_(self.linear.weight)
+        if coefficients is None:
+            nn.init.eye_(self.linear.bias.view(self.out_channels, self.num_base_filters))
+        else:
+            self.linear.bias.copy_(coefficients.flatten())
+
+
+class LowRankHead(nn.Module):
+    """Static coefficients plus a sample-specific update of rank r: ``w = w_0 + U diag(s(z)) V``.
+
+    It needs about ``L_f * r + r * (N + M)`` parameters instead of ``L_f * N * M``, and no batched matrix product.
+
+    Args:
+        code_dim: Length L_f of the code.
+        out_channels: Number N of generated filters.
+        num_base_filters: Number M of base filters. For M = N, ``w_0`` is the identity and no parameter.
+        rank: Rank r of the update.
+
+    Raises:
+        ValueError: If ``rank`` is not in [1, min(N, M)].
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        out_channels: int,
+        num_base_filters: int,
+        rank: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= rank <= min(out_channels, num_base_filters):
+            raise ValueError(
+                f'rank should be in [1, min(out_channels, num_base_filters)] = [1, '
+                f'{min(out_channels, num_base_filters)}], but got {rank}.'
+            )
+        self.scale = nn.Linear(code_dim, rank, device=device, dtype=dtype)
+        self.left = nn.Parameter(torch.empty(out_channels, rank, device=device, dtype=dtype))
+        self.right = nn.Parameter(torch.empty(rank, num_base_filters, device=device, dtype=dtype))
+        self.base: nn.Parameter | None = None
+        if num_base_filters != out_channels:
+            self.base = nn.Parameter(torch.empty(out_channels, num_base_filters, device=device, dtype=dtype))
+
+    def forward(self, code: Tensor) -> LowRankCoefficients:
+        """Map codes ``(B, L_f)`` to the factors of the coefficients."""
+        return LowRankCoefficients(self.base, self.left, self.scale(code), self.right)
+
+    @torch.no_grad()
+    def init_orthogonal_(self, rank_of_repository: int) -> None:
+        """Initialise for training from scratch: squared norm 2 a filter, half static, half sample-specific.
+
+        Args:
+            rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.
+        """
+        out_channels, rank = self.left.shape
+        orthogonal_(self.left)
+        orthogonal_(self.right)
+        if self.base is not None:
+            nn.init.normal_(self.base, std=rank_of_repository**-0.5)
+        nn.init.zeros_(self.scale.bias)
+        energy_of_update = rank * rank_of_repository / self.right.shape[1]
+        std = math.sqrt(out_channels / (energy_of_update * self.scale.in_features * CODE_SECOND_MOMENT))
+        nn.init.normal_(self.scale.weight, std=std)
+
+    @torch.no_grad()
+    def init_static_(self, coefficients: Tensor | None) -> None:
+        """Emit ``coefficients`` (N, M), or the identity for None, whatever the code: the start of a fine-tuning."""
+        orthogonal_(self.left)
+        orthogonal_(self.right)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.zeros_(self.scale.bias)
+        if self.base is not None:
+            self.base.copy_(coefficients)

@@ -1,0 +1,148 @@
+"""The ways to compute a generated-filter convolution, and the cost model that chooses one.
+
+Convolution is linear in its filter, so ``x * (sum_j w_nj b_j) = sum_j w_nj (x * b_j)``: all paths give the same
+output, and differ only in speed and memory.
+
+Throughout, ``x`` is ``(B, C, H, W)``, the repository ``(M, C/groups, kh, kw)`` and the output ``(B, N, H', W')``.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fg_plugin.layers.coefficients import Coefficients, FullCoefficients
+
+PATHS = ('factored', 'materialised', 'unfolded')
+
+
+class ConvArguments(NamedTuple):
+    """The static arguments of a convolution, as ``F.conv2d`` takes them; ``padding`` is numeric."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
+    """Convolve the batch with the base filters, once, then combine the maps of each sample with its coefficients.
+
+    With ``groups`` > 1 every base filter is applied to every group, because the repository is common to all groups.
+    """
+    batch, groups = x.shape[0], conv.groups
+    per_group = conv._replace(groups=1)
+    grouped = x if groups == 1 else x.reshape(batch * groups, -1, *x.shape[2:])
+    if isinstance(coefficients, FullCoefficients):
+        maps = F.conv2d(grouped, repository, None, *per_group)
+        weight = coefficients.weight.to(maps.dtype)
+        combined = _combine(maps, weight.reshape(batch * groups, -1, weight.shape[2]))
+        return combined if groups == 1 else combined.reshape(batch, -1, *combined.shape[2:])
+    static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
+    maps = F.conv2d(grouped, coefficients.update_filters(repository), None, *per_group)
+    maps = maps.reshape(batch, groups, -1, *maps.shape[2:])
+    scaled = (maps * coefficients.scale[:, None, :, None, None].to(maps.dtype)).flatten(1, 2)
+    return static + F.conv2d(scaled, coefficients.left[:, :, None, None], groups=groups)
+
+
+def materialised(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
+    """Generate each sample's filters, then convolve all samples at once as ``B * groups`` groups of one convolution."""
+    batch = x.shape[0]
+    filters = coefficients.filters(repository).flatten(0, 1)
+    out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), filters, None, *conv._replace(groups=batch * conv.groups))
+    return out.reshape(batch, -1, *out.shape[2:])
+
+
+def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
+    """Generate each sample's filters, then multiply them with the sample's patches, ``(N, L_k) @ (L_k, H' W')``.
+
+    A 1x1 convolution needs no patches: the filters multiply the (strided) input itself.
+    """
+    batch, groups = x.shape[0], conv.groups
+    kernel_size = repository.shape[2:]
+    height, width = output_size(x.shape[2:], kernel_size, conv)
+    if tuple(kernel_size) == (1, 1) and conv.padding == (0, 0):
+        patches = x[:, :, :: conv.stride[0], :: conv.stride[1]].flatten(2)
+    else:
+        patches = F.unfold(x, tuple(kernel_size), conv.dilation, conv.padding, conv.stride)
+    filters = coefficients.filters(repository).flatten(2).to(patches.dtype)
+    out = filters.unflatten(1, (groups, -1)) @ patches.unflatten(1, (groups, -1))
+    return out.reshape(batch, -1, height, width)
+
+
+def shared(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
+    """Convolve the whole batch with the filters of one sample: an ordinary convolution."""
+    return F.conv2d(x, coefficients.filters(repository)[0].to(x.dtype), None, *conv)
+
+
+def _combine(maps: Tensor, weight: Tensor) -> Tensor:
+    """Combine maps ``(B, M, H, W)`` with coefficients ``(B, N, M)``, keeping the memory format of the maps."""
+    if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
+        rows = maps.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)
+        return rows.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
+    return (weight @ maps.flatten(2)).unflatten(2, maps.shape[2:])
+
+
+def output_size(size: tuple[int, ...], kernel_size: tuple[int, ...], conv: ConvArguments) -> tuple[int, int]:
+    """Return the height and width of a convolution's output."""
+    height, width = (
+        (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        for length, kernel, stride, padding, dilation in zip(
+            size, kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
+        )
+    )
+    return height, width
+
+
+class Workload(NamedTuple):
+    """What a cost depends on.
+
+    Attributes:
+        batch: Batch size B.
+        in_channels: Input channels C.
+        out_channels: Generated filters N.
+        num_base_filters: Base filters M.
+        groups: Groups.
+        kernel_area: kh * kw.
+        out_pixels: H' * W'.
+        rank: Rank of a low-rank head, None for a full one.
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    num_base_filters: int
+    groups: int
+    kernel_area: int
+    out_pixels: int
+    rank: int | None
+
+
+def path_costs(work: Workload) -> dict[str, float]:
+    """Estimate the cost of each path for a batch, in equivalent multiply-accumulates of a dense convolution."""
+    batch, n, m, groups, pixels = work.batch, work.out_channels, work.num_base_filters, work.groups, work.out_pixels
+    filter_length = work.in_channels // groups * work.kernel_area
+    if work.rank is None:
+        factored_macs = pixels * (groups * m * filter_length + n * m)
+        generation_macs = n * m * filter_length
+    else:
+        factored_macs = pixels * (n * filter_length + groups * work.rank * filter_length + n * work.rank)
+        generation_macs = n * work.rank * filter_length
+    convolution_macs = pixels * n * filter_length
+    patch_elements = 0 if work.kernel_area == 1 else pixels * groups * filter_length
+    return {
+        'factored': batch * factored_macs,
+        'materialised': batch * (generation_macs + MATERIALISED_SLOWDOWN * convolution_macs),
+        'unfolded': batch * (generation_macs + convolution_macs + PATCH_COST * patch_elements),
+    }
+
+
+MATERIALISED_SLOWDOWN = 4.0
+PATCH_COST = 8.0
+
+
+def cheapest_path(work: Workload) -> str:
+    """Return the name of the path that ``path_costs`` estimates to be the cheapest."""
+    costs = path_costs(work)
+    return min(costs, key=costs.__getitem__)

@@ -1,0 +1,291 @@
+"""Convolution whose filters are generated for each sample from a filter repository."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fg_plugin.conditioning import current_conditioning
+from fg_plugin.layers import compute_paths
+from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead
+from fg_plugin.layers.coefficients import Coefficients
+from fg_plugin.layers.compute_paths import PATHS, ConvArguments, Workload, cheapest_path
+from fg_plugin.layers.initialization import orthogonal_
+
+HEADS = ('full', 'lowrank')
+
+
+class FilterRepoConv(nn.Conv2d):
+    """A convolution with sample-specific filters ``k_n = sum_j w_nj b_j`` (eq. 2, Figure 2).
+
+    ``weight`` is the filter repository, ``(M, C/groups, kh, kw)``: with M = N, a checkpoint of the ordinary
+    convolution loads into it. The coefficients come from the code of encoder level ``level``, which the enclosing
+    ``conditioning_scope`` provides (see ``fg_plugin.conditioning``). The bias is static.
+
+    Args:
+        in_channels: As in ``nn.Conv2d``.
+        out_channels: Number N of generated filters.
+        kernel_size: As in ``nn.Conv2d``, and so are ``stride`` to ``dtype``.
+        code_dim: Length L_f of the code.
+        level: Index of the encoder level whose code drives this layer.
+        num_base_filters: Number M of base filters in the repository; None means N, as in the paper.
+        head: ``'full'`` (the paper's) or ``'lowrank'`` (see ``coefficient_heads``).
+        rank: Rank of a ``'lowrank'`` head; at most min(N, M) is used.
+        path: ``'auto'`` lets the cost model choose, or one of ``compute_paths.PATHS``.
+
+    Shape:
+        ``(B, C, H, W)`` -> ``(B, N, H', W')``. The codes are ``(B, L_f)``; ``(1, L_f)`` shares one sample's filters
+        among the batch; for an input batch of k * B (windows, patches, heads folded into the batch, sample-major) each
+        code serves k consecutive entries.
+
+    Raises:
+        ValueError: At construction, for an option out of its range.
+        RuntimeError: In ``forward``, without a conditioning or with one that does not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        code_dim: int,
+        level: int = 0,
+        num_base_filters: int | None = None,
+        head: str = 'full',
+        rank: int = 8,
+        path: str = 'auto',
+    ) -> None:
+        num_base_filters = out_channels if num_base_filters is None else num_base_filters
+        _check_positive(code_dim=code_dim, num_base_filters=num_base_filters, rank=rank)
+        if level < 0:
+            raise ValueError(f'level should be >= 0, but got {level}.')
+        if head not in HEADS:
+            raise ValueError(f'head should be one of {HEADS}, but got {head!r}.')
+        if path != 'auto' and path not in PATHS:
+            raise ValueError(f"path should be 'auto' or one of {PATHS}, but got {path!r}.")
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self.level = level
+        self.code_dim = code_dim
+        self.num_base_filters = num_base_filters
+        self.path = path
+        self.name = ''
+        self.preserves_conv = False
+        self.weight = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
+        factory: dict[str, Any] = {'device': device, 'dtype': dtype}
+        self.coefficient_head: FullHead | LowRankHead
+        if head == 'full':
+            self.coefficient_head = FullHead(code_dim, out_channels, num_base_filters, **factory)
+        else:
+            rank = min(rank, out_channels, num_base_filters)
+            self.coefficient_head = LowRankHead(code_dim, out_channels, num_base_filters, rank, **factory)
+        self.reset_parameters()
+
+    @classmethod
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        *,
+        code_dim: int,
+        level: int = 0,
+        num_base_filters: int | None = None,
+        head: str = 'full',
+        rank: int = 8,
+        init: str = 'preserve',
+    ) -> 'FilterRepoConv':
+        """Make a generated-filter layer that takes the place of ``conv``.
+
+        Args:
+            conv: The ordinary convolution.
+            code_dim: As in the constructor, and so are ``level``, ``num_base_filters``, ``head`` and ``rank``.
+            init: ``'preserve'`` computes what ``conv`` computes until training moves it: for M = N the repository is
+                ``conv``'s own ``weight`` parameter and the coefficients are the identity; for M < N the repository
+                holds the M leading right singular vectors of the filters. ``'orthogonal'`` starts from scratch as the
+                paper does, with an orthogonal repository.
+
+        Returns:
+            A layer that shares the ``bias`` parameter of ``conv``, on its device and with its dtype.
+
+        Raises:
+            ValueError: For an unknown ``init``, or M > N with ``'preserve'``.
+        """
+        if init not in ('preserve', 'orthogonal'):
+            raise ValueError(f"init should be 'preserve' or 'orthogonal', but got {init!r}.")
+        if init == 'preserve' and num_base_filters is not None and num_base_filters > conv.out_channels:
+            raise ValueError(
+                f"num_base_filters should be at most out_channels={conv.out_channels} with init='preserve', but got "
+                f"{num_base_filters}. Use init='orthogonal' to train a larger repository from scratch."
+            )
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+            conv.weight.device,
+            conv.weight.dtype,
+            code_dim=code_dim,
+            level=level,
+            num_base_filters=num_base_filters,
+            head=head,
+            rank=rank,
+        )
+        layer.bias = conv.bias
+        if init == 'preserve':
+            layer.preserves_conv = layer.num_base_filters == layer.out_channels
+            layer._preserve_(conv.weight)
+        return layer.train(conv.training)
+
+    def to_conv(self) -> nn.Conv2d:
+        """Return the ordinary convolution that ``from_conv`` took the place of, sharing its parameters.
+
+        Raises:
+            ValueError: If the repository is not that convolution's weight (``preserves_conv`` is False).
+        """
+        if not self.preserves_conv:
+            raise ValueError(
+                "A generated-filter layer gives its convolution back only after from_conv(..., init='preserve') with "
+                'num_base_filters=None, because otherwise the original weight is not kept.'
+            )
+        conv = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,  # type: ignore[arg-type]
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.dilation,  # type: ignore[arg-type]
+            self.groups,
+            bias=False,
+            padding_mode=self.padding_mode,
+            device='meta',
+        )
+        conv.weight, conv.bias = self.weight, self.bias
+        return conv.train(self.training)
+
+    def reset_parameters(self) -> None:
+        """Initialise for training from scratch: orthogonal repository (section 3.2), coefficients of matching scale."""
+        super().reset_parameters()
+        # nn.Conv2d's constructor calls this method before the repository and the head exist.
+        if hasattr(self, 'coefficient_head'):
+            orthogonal_(self.weight)
+            self.coefficient_head.init_orthogonal_(min(self.num_base_filters, self.weight[0].numel()))
+
+    @torch.no_grad()
+    def _preserve_(self, weight: nn.Parameter) -> None:
+        if self.num_base_filters == self.out_channels:
+            self.weight = weight
+            self.coefficient_head.init_static_(None)
+            return
+        left, singular_values, right = torch.linalg.svd(weight.detach().double().flatten(1), full_matrices=False)
+        rank = min(self.num_base_filters, len(singular_values))
+        self.weight[:rank] = right[:rank].to(weight.dtype).view_as(self.weight[:rank])
+        coefficients = self.weight.new_zeros(self.out_channels, self.num_base_filters)
+        coefficients[:, :rank] = (left * singular_values)[:, :rank].to(weight.dtype)
+        self.coefficient_head.init_static_(coefficients)
+
+    def coefficients(self) -> Coefficients:
+        """Return the coefficients of the current conditioning.
+
+        Raises:
+            RuntimeError: Without a conditioning, or if its codes do not fit this layer.
+        """
+        conditioning = current_conditioning()
+        if conditioning is None:
+            raise RuntimeError(
+                f"The generated-filter layer '{self.name}' was called without conditioning: there is no image to "
+                f'generate its filters from. Call the model that holds it (FGBackboneWrapper), or call the layer '
+                f"inside 'with model.conditioned_on(images):'."
+            )
+        if self.level >= len(conditioning.codes):
+            raise RuntimeError(
+                f"The generated-filter layer '{self.name}' needs the code of level {self.level}, but the conditioning "
+                f'has {len(conditioning.codes)} levels.'
+            )
+        code = conditioning.codes[self.level]
+        if code.shape[1] != self.code_dim:
+            raise RuntimeError(
+                f"The generated-filter layer '{self.name}' needs a code of length {self.code_dim}, but level "
+                f'{self.level} has length {code.shape[1]}.'
+            )
+        return self.coefficient_head(code)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve each sample of ``x`` (B, C, H, W) with its own filters."""
+        coefficients = self._fit_batch(self.coefficients(), x.shape[0])
+        pad_arguments, conv = self._split_padding()
+        if pad_arguments is not None:
+            x = F.pad(x, *pad_arguments)
+        compute = getattr(compute_paths, self._choose_path(x, coefficients, conv))
+        out = compute(x, self.weight, coefficients, conv)
+        return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
+
+    def _fit_batch(self, coefficients: Coefficients, batch: int) -> Coefficients:
+        images = coefficients.num_samples
+        if images in (1, batch):
+            return coefficients
+        if batch % images:
+            raise RuntimeError(
+                f"The batch of the generated-filter layer '{self.name}' should be a multiple of the {images} "
+                f'conditioning images, but got {batch}.'
+            )
+        return coefficients.repeat(batch // images)
+
+    def _choose_path(self, x: Tensor, coefficients: Coefficients, conv: ConvArguments) -> str:
+        if coefficients.num_samples == 1 and x.shape[0] != 1:
+            return 'shared'
+        if self.path != 'auto':
+            return self.path
+        height, width = compute_paths.output_size(x.shape[2:], self.weight.shape[2:], conv)
+        if torch.jit.is_tracing() or not all(isinstance(size, int) for size in (x.shape[0], height, width)):
+            # A symbolic size must not decide: the graph has to hold for all sizes, and 'materialised' would put the
+            # batch into the number of groups.
+            return 'factored' if self.groups == 1 else 'unfolded'
+        return cheapest_path(
+            Workload(
+                batch=x.shape[0],
+                in_channels=self.in_channels,
+                out_channels=self.out_channels,
+                num_base_filters=self.num_base_filters,
+                groups=self.groups,
+                kernel_area=self.weight[0, 0].numel(),
+                out_pixels=height * width,
+                rank=self.coefficient_head.left.shape[1] if isinstance(self.coefficient_head, LowRankHead) else None,
+            )
+        )
+
+    def _split_padding(self) -> tuple[tuple[list[int], str] | None, ConvArguments]:
+        """Split the padding into what ``F.pad`` must do first and what the convolution does itself."""
+        # Read at each call, as nn.Conv2d does: hosts change the stride or dilation of a built layer.
+        left, right, top, bottom = self._reversed_padding_repeated_twice
+        symmetric = left == right and top == bottom
+        if self.padding_mode == 'zeros' and symmetric:
+            pad_arguments, padding = None, (top, left)
+        else:
+            mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
+            pad_arguments, padding = ([left, right, top, bottom], mode), (0, 0)
+        return pad_arguments, ConvArguments(self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        """Describe the layer as ``nn.Conv2d`` does, and its filter repository."""
+        return f'{super().extra_repr()}, num_base_filters={self.num_base_filters}, level={self.level}'
+
+
+def _check_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f'{name} should be >= 1, but got {value}.')
