@@ -1,0 +1,9 @@
+# The baseline of Figure 4.
+_base_ = [
+    './_base_/models/cifar_net.py',
+    './_base_/datasets/cifar10.py',
+    './_base_/schedules/cosine_adam.py',
+    './_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1', rule='greater'))

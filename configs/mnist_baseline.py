@@ -1,0 +1,9 @@
+# The baseline of Tables 1 and 2.
+_base_ = [
+    './_base_/models/mnist_net.py',
+    './_base_/datasets/mnist.py',
+    './_base_/schedules/mnist_adam.py',
+    './_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(save_best='accuracy/top1', rule='greater'))

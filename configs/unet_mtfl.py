@@ -1,0 +1,9 @@
+# Model32 on D-Rot (Figure 3a, Table 3).
+_base_ = [
+    './_base_/models/unet.py',
+    './_base_/datasets/mtfl.py',
+    './_base_/schedules/cosine_adam.py',
+    './_base_/default_runtime.py',
+]
+
+default_hooks = dict(checkpoint=dict(save_best='NME/AVG', rule='less'))

@@ -1,0 +1,6 @@
+# Model32 on D-Align.
+_base_ = './unet_mtfl.py'
+
+train_dataloader = dict(dataset=dict(variant='align'))
+val_dataloader = dict(dataset=dict(variant='align'))
+test_dataloader = dict(dataset=dict(variant='align'))

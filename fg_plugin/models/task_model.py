@@ -1,0 +1,73 @@
+"""What the task models share: a backbone, a head, and the reconstruction loss of the generators inside."""
+
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from fg_plugin.generator import reconstruction_loss
+
+
+class TaskModel(BaseModel):
+    """A backbone and a head, trained with ``L = L_rec + L_task`` (eq. 4).
+
+    The model does not know whether its backbone generates filters. Where it does, the pending reconstruction loss
+    becomes one more loss term, ``loss_rec``.
+
+    Args:
+        backbone: Config of a backbone that returns a tuple of feature maps.
+        head: Config of the head.
+        data_preprocessor: Config of the data preprocessor.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    target: str
+    """Name of the ground truth in ``data_samples`` that the loss needs."""
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor or {'type': 'BatchDataPreprocessor'}, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head)
+
+    def forward(
+        self, inputs: Tensor, data_samples: dict[str, Tensor] | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[dict]:
+        """Runs the model.
+
+        Args:
+            inputs: Images ``(B, C, H, W)`` as float, after the data preprocessor.
+            data_samples: Ground truth of the batch; optional except for the loss.
+            mode: ``'tensor'`` gives the head's raw output, ``'loss'`` a dict of loss terms, ``'predict'`` one dict
+                an image.
+
+        Raises:
+            ValueError: If ``mode`` is another word, or the loss is asked for without ground truth.
+        """
+        if mode not in ('tensor', 'loss', 'predict'):
+            raise ValueError(f"mode should be 'tensor', 'loss' or 'predict', but got {mode!r}")
+        if mode == 'loss' and (data_samples is None or self.target not in data_samples):
+            got = 'None' if data_samples is None else f'the keys {sorted(data_samples)}'
+            raise ValueError(
+                f"data_samples should hold {self.target!r} for mode='loss', but got {got}; use a data set with ground "
+                "truth, or mode='predict'"
+            )
+        feats = self.extract_feat(inputs)
+        if mode == 'tensor':
+            return self.head(feats)
+        if mode == 'predict':
+            return self.head.predict(feats, data_samples)
+        losses = self.head.loss(feats, data_samples)
+        reconstruction = reconstruction_loss(self)
+        if reconstruction is not None:
+            losses['loss_rec'] = reconstruction
+        return losses
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's feature maps."""
+        feats = self.backbone(inputs)
+        return (feats,) if isinstance(feats, Tensor) else tuple(feats)
