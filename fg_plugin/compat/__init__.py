@@ -1,0 +1,23 @@
+"""What MMEngine needs to run on today's PyTorch and without a GPU, one small shim a file.
+
+Measured with mmengine 0.10.7 on torch 2.15. Every shim adds something under its own name and is harmless where MMEngine
+does not need it (onedl-mmengine 0.10.12).
+
+=================================  =====================================================================================
+breakage                           shim
+=================================  =====================================================================================
+resuming: ``UnpicklingError``      :func:`~fg_plugin.compat.checkpoint_globals.allow_checkpoint_globals`
+torchrun without CUDA              :func:`~fg_plugin.compat.cpu_process_group.prepare_launch`
+``--amp`` without CUDA             :class:`~fg_plugin.compat.cpu_amp.CPUAmpOptimWrapper`
+half-written checkpoints           :class:`~fg_plugin.compat.atomic_local_backend.AtomicLocalBackend`
+no ``pkg_resources``               the pin ``setuptools<82`` of the extras
+``import`` in a config             ``Config.fromfile(path, lazy_import=False)``
+=================================  =====================================================================================
+"""
+
+from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
+from fg_plugin.compat.checkpoint_globals import allow_checkpoint_globals
+from fg_plugin.compat.cpu_amp import CPUAmpOptimWrapper, enable_amp
+from fg_plugin.compat.cpu_process_group import prepare_launch
+
+__all__ = ['AtomicLocalBackend', 'CPUAmpOptimWrapper', 'allow_checkpoint_globals', 'enable_amp', 'prepare_launch']

@@ -1,0 +1,41 @@
+"""Several processes on a machine without CUDA.
+
+mmengine 0.10.7 and onedl-mmengine 0.10.12 select a CUDA device before they create the process group, and name one to
+``DistributedDataParallel``: ``torchrun`` without CUDA ends in an error twice. Both steps are skipped when the group
+exists already and the config's model wrapper says ``device_ids=None``.
+"""
+
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+
+
+def prepare_launch(cfg: Config, launcher: str) -> None:
+    """Set ``cfg.launcher`` and, where there is no CUDA, create the gloo group that the Runner would fail to create.
+
+    Args:
+        cfg: The config of the run; ``env_cfg.dist_cfg.timeout`` (seconds) is respected, its backend is kept for GPUs.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+
+    Raises:
+        ValueError: If the launcher needs CUDA devices and there are none.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise ValueError(
+            f"launcher should be 'pytorch' (torchrun) on a machine without CUDA devices, but got {launcher!r}: "
+            'MMEngine assigns a CUDA device to each process of the other launchers'
+        )
+    seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    if not dist.is_initialized():
+        dist.init_process_group('gloo', timeout=None if seconds is None else timedelta(seconds=seconds))
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}

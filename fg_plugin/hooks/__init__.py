@@ -1,0 +1,15 @@
+from fg_plugin.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from fg_plugin.hooks.epoch_seed_hook import EpochSeedHook
+from fg_plugin.hooks.non_finite_loss_hook import NonFiniteLossError, NonFiniteLossHook
+from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError, StrictLoadHook
+from fg_plugin.hooks.throughput_hook import ThroughputHook
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'CheckpointMismatchError',
+    'EpochSeedHook',
+    'NonFiniteLossError',
+    'NonFiniteLossHook',
+    'StrictLoadHook',
+    'ThroughputHook',
+]

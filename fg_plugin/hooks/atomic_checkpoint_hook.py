@@ -1,0 +1,87 @@
+"""Checkpoints that survive a killed run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
+
+
+class _KeepUntilReplaced(AtomicLocalBackend):
+    """Removes files only when told that their replacement is written."""
+
+    def __init__(self) -> None:
+        self._obsolete: dict[str, int] = {}
+
+    def remove(self, filepath: str | Path) -> None:
+        self._obsolete[str(filepath)] = Path(filepath).stat().st_ino
+
+    def remove_obsolete(self) -> None:
+        for name, inode in self._obsolete.items():
+            path = Path(name)
+            # A file of another inode is the replacement, saved under the same name.
+            if path.exists() and path.stat().st_ino == inode:
+                path.unlink()
+        self._obsolete.clear()
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook`` on local disk, safe against a run killed at any moment.
+
+    Each file is whole or absent; an outdated checkpoint is removed after its successor is written, not before; and the
+    pointer ``last_checkpoint`` is renamed into place. The arguments are those of ``CheckpointHook``, except that files
+    are always local.
+
+    Raises:
+        ValueError: Before training, if the run could not be resumed exactly: an epoch-based loop with checkpoints by
+            iteration, or a checkpoint from the middle of an epoch. The loop would replay that epoch from its start.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, backend_args=dict(backend='atomic_local'), **kwargs)
+
+    def before_train(self, runner: Runner) -> None:
+        """Check that epochs and checkpoints agree; start from the kept checkpoints of a resumed run."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._check_epoch_boundary(runner)
+        super().before_train(runner)
+        self.file_backend = _KeepUntilReplaced()
+
+    def _check_epoch_boundary(self, runner: Runner) -> None:
+        if not self.by_epoch:
+            raise ValueError(
+                'the checkpoint hook should save by epoch in an epoch-based loop, but got by_epoch=False: a resumed '
+                'run would replay the interrupted epoch. Set by_epoch=True, or train with IterBasedTrainLoop'
+            )
+        iterations = len(runner.train_dataloader)
+        if runner.iter != runner.epoch * iterations:
+            raise ValueError(
+                f'a resumed run should continue at the start of an epoch ({runner.epoch} epochs of {iterations} '
+                f'iterations), but the checkpoint was saved after iteration {runner.iter}: it comes from the middle of '
+                'an epoch, or from another batch size or number of processes. Resume with the settings it was trained '
+                'with, or take only its weights with --cfg-options load_from=CHECKPOINT'
+            )
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        with self._keeping_obsolete_files():
+            super()._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._keeping_obsolete_files():
+            super()._save_best_checkpoint(runner, metrics)
+
+    @contextmanager
+    def _keeping_obsolete_files(self) -> Iterator[None]:
+        yield
+        self._remove_obsolete_files()
+
+    @master_only
+    def _remove_obsolete_files(self) -> None:
+        self.file_backend.remove_obsolete()

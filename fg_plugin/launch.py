@@ -1,0 +1,111 @@
+"""From the command line to an MMEngine Runner: what tools/train.py and tools/test.py share."""
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from fg_plugin.compat import prepare_launch
+from fg_plugin.hooks import NonFiniteLossError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+_SAFETY_HOOKS = ('NonFiniteLossHook', 'EpochSeedHook', 'ThroughputHook')
+_USER_ERRORS = (OSError, ValueError, KeyError, TypeError, NonFiniteLossError)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share to ``parser``."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, as in train_cfg.max_epochs=3 "model.backbone.depths=[2,2]"',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='how processes are started')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by old launchers')
+    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of ``args`` and apply the common arguments to it.
+
+    Raises:
+        FileNotFoundError: If the file does not exist; names the configs with the closest names.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise FileNotFoundError(f'config should be an existing file, but got {path}{_closest_configs(path)}')
+    cfg = Config.fromfile(path, lazy_import=False)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    prepare_launch(cfg, args.launcher)
+    return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the Runner of ``cfg``, of the registered class ``runner_type`` if it names one."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def add_safety_hooks(cfg: Config) -> None:
+    """Let a training run stop on a non-finite loss, resume exactly, survive being killed and log its throughput.
+
+    Hooks that the config names itself are left as they are, and so is a checkpoint hook with its own storage.
+    """
+    hooks = list(cfg.get('custom_hooks') or [])
+    named = {hook['type'] for hook in hooks}
+    hooks += [dict(type=kind) for kind in _SAFETY_HOOKS if kind not in named]
+    cfg.custom_hooks = hooks
+    checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
+    if checkpoint['type'] == 'CheckpointHook' and not checkpoint.keys() & {'backend_args', 'file_client_args'}:
+        checkpoint['type'] = 'AtomicCheckpointHook'
+
+
+def latest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Return the checkpoint that was saved last in ``work_dir``, or None.
+
+    MMEngine's pointer ``last_checkpoint`` holds an absolute path; where the folder was moved, or the run was killed
+    while it wrote the pointer, the newest checkpoint in the folder is meant.
+    """
+    pointer = Path(work_dir, 'last_checkpoint')
+    if pointer.is_file():
+        target = Path(pointer.read_text().strip())
+        if target.is_file():
+            return target
+    candidates = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('best_')]
+    return max(candidates, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+@contextmanager
+def reported_errors(show_traceback: bool) -> Iterator[None]:
+    """Print an error of the user's input as one message and exit with status 1; end the process group."""
+    try:
+        yield
+    except _USER_ERRORS as error:
+        if show_traceback:
+            traceback.print_exc()
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f'\nerror: {text}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
+        sys.exit(1)
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _closest_configs(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path('configs')
+    known = {known.stem: known for known in sorted(folder.glob('*.py'))}
+    close = difflib.get_close_matches(path.stem, known, n=3, cutoff=0.3) or list(known)[:3]
+    return f'; the closest are {", ".join(str(known[name]) for name in close)}' if close else ''

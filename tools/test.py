@@ -1,0 +1,41 @@
+"""Tests a checkpoint: python tools/test.py configs/demo_digits.py work_dirs/demo_digits/epoch_5.pth"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+import fg_plugin.registration  # noqa: F401
+from fg_plugin.hooks import StrictLoadHook
+from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a checkpoint on the test set of a config.')
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    parser.add_argument('--out', metavar='METRICS.json', help='write the metrics to this file')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    if not Path(args.checkpoint).is_file():
+        raise FileNotFoundError(f'checkpoint should be an existing file, but got {args.checkpoint}')
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    runner = build_runner(cfg)
+    runner.register_hook(StrictLoadHook())
+    metrics = runner.test()
+    if args.out and is_main_process():
+        out = Path(args.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({name: float(value) for name, value in metrics.items()}, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    with reported_errors(arguments.traceback):
+        main(arguments)

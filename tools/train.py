@@ -1,0 +1,57 @@
+"""Trains the model of a config: python tools/train.py configs/demo_digits.py"""
+
+import argparse
+
+import fg_plugin.registration  # noqa: F401
+from fg_plugin.compat import enable_amp
+from fg_plugin.hooks import StrictLoadHook
+from fg_plugin.launch import (
+    add_common_arguments,
+    add_safety_hooks,
+    build_runner,
+    latest_checkpoint,
+    load_config,
+    reported_errors,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train the model of a config.')
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from CHECKPOINT, or without a value from the last checkpoint of the work dir, if any',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--partial-load', action='store_true', help='accept a load_from checkpoint that fits only a part of the model'
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    cfg = load_config(args)
+    add_safety_hooks(cfg)
+    if args.amp:
+        enable_amp(cfg)
+    if args.resume == 'auto':
+        checkpoint = latest_checkpoint(cfg.work_dir)
+        cfg.resume = checkpoint is not None
+        cfg.load_from = str(checkpoint) if checkpoint else cfg.get('load_from')
+    elif args.resume:
+        cfg.resume = True
+        cfg.load_from = args.resume
+    runner = build_runner(cfg)
+    if not args.partial_load:
+        runner.register_hook(StrictLoadHook())
+    runner.train()
+
+
+if __name__ == '__main__':
+    arguments = parse_args()
+    with reported_errors(arguments.traceback):
+        main(arguments)
