@@ -11,7 +11,7 @@ import shutil
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -101,8 +101,13 @@ def prepare(args: argparse.Namespace) -> None:
     )
 
 
-def map_faces(function, annotations, angles, workers):  # type: ignore[no-untyped-def]
-    """Yield ``function(annotation, angle)`` in order, with a progress bar."""
+def map_faces(
+    function: Callable[[FaceAnnotation, float], FacePair | str],
+    annotations: list[FaceAnnotation],
+    angles: list[float],
+    workers: int,
+) -> Iterator[FacePair | str]:
+    """Yield ``function(annotation, angle)`` in order, from several processes, with a progress bar."""
     with ProcessPoolExecutor(workers) as pool:
         results = pool.map(function, annotations, angles, chunksize=32)
         try:
