@@ -6,4 +6,7 @@ _base_ = [
     './_base_/default_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(save_best='NME/AVG', rule='less'))
+default_hooks = dict(
+    checkpoint=dict(save_best='NME/AVG', rule='less'),
+    landmarks=dict(type='LandmarkVisualizationHook'),
+)

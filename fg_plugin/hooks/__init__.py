@@ -1,15 +1,23 @@
 from fg_plugin.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from fg_plugin.hooks.curves_hook import CurvesHook
 from fg_plugin.hooks.epoch_seed_hook import EpochSeedHook
+from fg_plugin.hooks.final_metrics_hook import FinalMetricsHook
+from fg_plugin.hooks.landmark_visualization_hook import LandmarkVisualizationHook
 from fg_plugin.hooks.non_finite_loss_hook import NonFiniteLossError, NonFiniteLossHook
 from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError, StrictLoadHook
+from fg_plugin.hooks.swap_evaluation_hook import SwapEvaluationHook
 from fg_plugin.hooks.throughput_hook import ThroughputHook
 
 __all__ = [
     'AtomicCheckpointHook',
     'CheckpointMismatchError',
+    'CurvesHook',
     'EpochSeedHook',
+    'FinalMetricsHook',
+    'LandmarkVisualizationHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',
     'StrictLoadHook',
+    'SwapEvaluationHook',
     'ThroughputHook',
 ]

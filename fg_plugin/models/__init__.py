@@ -1,13 +1,13 @@
-from .cifar_net import CIFARNet
-from .data_preprocessor import BatchDataPreprocessor
-from .heads import HeatmapHead, LinearClsHead
-from .heatmap_codec import GaussianHeatmapCodec, SoftmaxHeatmapCodec
-from .image_classifier import ImageClassifier
-from .landmark_detector import LandmarkDetector
-from .mnist_net import MNISTNet
-from .task_model import TaskModel
-from .unet import UNet
-from .vgg import VGG11
+from fg_plugin.models.cifar_net import CIFARNet
+from fg_plugin.models.data_preprocessor import BatchDataPreprocessor
+from fg_plugin.models.heads import HeatmapHead, LinearClsHead
+from fg_plugin.models.heatmap_codec import GaussianHeatmapCodec, SoftmaxHeatmapCodec
+from fg_plugin.models.image_classifier import ImageClassifier
+from fg_plugin.models.landmark_detector import LandmarkDetector
+from fg_plugin.models.mnist_net import MNISTNet
+from fg_plugin.models.task_model import TaskModel
+from fg_plugin.models.unet import UNet
+from fg_plugin.models.vgg import VGG11
 
 __all__ = [
     'VGG11',

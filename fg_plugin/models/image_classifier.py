@@ -2,7 +2,7 @@
 
 from mmengine.registry import MODELS
 
-from .task_model import TaskModel
+from fg_plugin.models.task_model import TaskModel
 
 
 @MODELS.register_module()

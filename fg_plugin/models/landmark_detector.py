@@ -3,7 +3,7 @@
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from .task_model import TaskModel
+from fg_plugin.models.task_model import TaskModel
 
 
 @MODELS.register_module()

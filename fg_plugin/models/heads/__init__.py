@@ -1,4 +1,4 @@
-from .heatmap_head import HeatmapHead
-from .linear_cls_head import LinearClsHead
+from fg_plugin.models.heads.heatmap_head import HeatmapHead
+from fg_plugin.models.heads.linear_cls_head import LinearClsHead
 
 __all__ = ['HeatmapHead', 'LinearClsHead']

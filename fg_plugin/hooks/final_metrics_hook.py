@@ -1,0 +1,101 @@
+"""What a run achieved, and on what, as one JSON file."""
+
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from fg_plugin.datasets.atomic_write import write_atomically
+
+_ELAPSED = 'elapsed_seconds'
+
+
+@HOOKS.register_module()
+class FinalMetricsHook(Hook):
+    """Writes ``metrics.json`` when the training ends and ``test_metrics.json`` after a test.
+
+    The metrics are those of the last epoch, never of the best. ``elapsed_seconds`` counts the training with its
+    validations, over all parts of a resumed run.
+    """
+
+    # After the hooks that add metrics, before the checkpoint that keeps the elapsed time.
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, float] = {}
+        self._start = 0.0
+        self._elapsed_before = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Continues the clock of a resumed run."""
+        self._start = perf_counter()
+        hub = runner.message_hub
+        self._elapsed_before = hub.get_info(_ELAPSED) if _ELAPSED in hub.runtime_info else 0.0
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Puts the clock into the checkpoint."""
+        runner.message_hub.update_info(_ELAPSED, self._elapsed())
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Keeps the latest metrics."""
+        self._metrics = dict(metrics or {})
+
+    def after_train(self, runner: Runner) -> None:
+        """Writes the metrics of the last epoch."""
+        training = {
+            'epochs': runner.epoch,
+            'iterations': runner.iter,
+            'batch_size': runner.train_dataloader.batch_size,
+            'processes': runner.world_size,
+            _ELAPSED: round(self._elapsed(), 1),
+        }
+        self._write(runner, 'metrics.json', self._metrics, training)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Writes the metrics of a test."""
+        self._write(runner, 'test_metrics.json', dict(metrics or {}), {'checkpoint': runner._load_from})
+
+    def _elapsed(self) -> float:
+        return self._elapsed_before + perf_counter() - self._start
+
+    @master_only
+    def _write(self, runner: Runner, name: str, metrics: dict[str, float], facts: dict) -> None:
+        config = getattr(runner.cfg, 'filename', None)
+        report = {
+            'config': Path(config).name if config else runner.experiment_name,
+            'metrics': metrics,
+            **facts,
+            'seed': runner.seed,
+            'parameters': sum(parameter.numel() for parameter in runner.model.parameters()),
+            'versions': {'python': platform.python_version(), **_package_versions()},
+            'hardware': _hardware(),
+            'finished': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        }
+        path = Path(runner.work_dir) / name
+        with write_atomically(path) as file:
+            file.write((json.dumps(report, indent=2, default=float) + '\n').encode())
+        runner.logger.info(f'metrics: {path}')
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for name in ('torch', 'mmengine', 'onedl-mmengine', 'numpy'):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _hardware() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return f'{device}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.platform()}'

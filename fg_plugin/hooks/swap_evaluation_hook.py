@@ -1,0 +1,93 @@
+"""Filters from one image, prediction on another (section 4.4.2)."""
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS, METRICS
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+
+@HOOKS.register_module()
+class SwapEvaluationHook(Hook):
+    """Evaluates again with the filters of another, uniformly random image of the same set.
+
+    The results are logged as ``swap/<metric>``, such as ``swap/accuracy_top1``. Near chance, the filters belong to
+    their image; near the ordinary metric, they are nearly the same for all images.
+
+    A model without generated filters is left alone, so that a baseline shares its config.
+
+    Args:
+        metric: Config of the metric.
+        interval: Epochs between two evaluations; 0 evaluates after the last epoch only.
+        seed: Seed of the choice of the other images.
+
+    Raises:
+        ValueError: If ``interval`` is negative; before the run's first evaluation, if the set has only one
+            image.
+    """
+
+    # Before the hooks that log the metrics and keep them.
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(self, metric: dict | None = None, interval: int = 0, seed: int = 0) -> None:
+        if interval < 0:
+            raise ValueError(f'interval should be 0 (after the last epoch) or a number of epochs, but got {interval}')
+        self.metric = METRICS.build({'type': 'Accuracy'} if metric is None else metric)
+        self.interval = interval
+        self.seed = seed
+        self._logged: list[str] = []
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Takes the last results out of the log, which would repeat them at epochs without an evaluation."""
+        for name in self._logged:
+            runner.message_hub.log_scalars.pop(name, None)
+        self._logged = []
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Evaluates with swapped filters and adds the results to ``metrics`` and the log."""
+        last = runner.epoch == runner.max_epochs
+        if last or (self.interval and runner.epoch % self.interval == 0):
+            self._add(runner, runner.val_dataloader, 'val', metrics)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """The same for a test."""
+        self._add(runner, runner.test_dataloader, 'test', metrics)
+
+    def _add(self, runner: Runner, dataloader: DataLoader, part: str, metrics: dict[str, float] | None) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(model.backbone, 'conditioned_on'):
+            return
+        for name, value in self._evaluate(model, dataloader).items():
+            key = f'swap/{name.replace("/", "_")}'
+            self._logged.append(f'{part}/{key}')
+            runner.message_hub.update_scalar(f'{part}/{key}', value)
+            if metrics is not None:
+                metrics[key] = value
+
+    @torch.no_grad()
+    def _evaluate(self, model: torch.nn.Module, dataloader: DataLoader) -> dict[str, float]:
+        dataset = dataloader.dataset
+        others = other_images(len(dataset), self.seed)  # type: ignore[arg-type]
+        model.eval()
+        for batch in dataloader:
+            other = dataset.__getitems__(others[batch['data_samples']['index']].tolist())  # type: ignore[attr-defined]
+            images = model.data_preprocessor(other, False)['inputs']
+            data = model.data_preprocessor(batch, False)
+            with model.backbone.conditioned_on(images):
+                predictions = model(**data, mode='predict')
+            self.metric.process(batch, predictions)
+        return self.metric.evaluate(len(dataset))  # type: ignore[arg-type]
+
+
+def other_images(count: int, seed: int) -> Tensor:
+    """For each of ``count`` images, the index of a uniformly random other one: ``(count,)``.
+
+    Raises:
+        ValueError: If there is no other image.
+    """
+    if count < 2:
+        raise ValueError(f'swapping filters needs at least 2 images in the data set, but got {count}')
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.arange(count) + torch.randint(1, count, (count,), generator=generator)) % count
