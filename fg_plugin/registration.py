@@ -16,12 +16,16 @@ except ModuleNotFoundError as error:
     ) from error
 
 import importlib
+import os
+import pkgutil
 
 from mmengine.registry import MODELS
 
 from fg_plugin.compat import allow_checkpoint_globals
 
-for _name in ('models', 'wrapper', 'datasets', 'metrics', 'hooks', 'visualization'):
+_names = ['models', 'wrapper', 'datasets', 'metrics', 'hooks', 'visualization']
+_names += [f'datasets.{module.name}' for module in pkgutil.iter_modules([f'{os.path.dirname(__file__)}/datasets'])]
+for _name in _names:
     try:
         importlib.import_module(f'fg_plugin.{_name}')
     except ImportError as _error:
