@@ -13,13 +13,10 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, by_epoch=True, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    epoch_seed=dict(type='EpochSeedHook'),
-    non_finite_loss=dict(type='NonFiniteLossHook'),
-    strict_load=dict(type='StrictLoadHook'),
-    throughput=dict(type='ThroughputHook'),
     curves=dict(type='CurvesHook', interval=50),
     final_metrics=dict(type='FinalMetricsHook'),
 )
+custom_hooks = [dict(type='EpochSeedHook'), dict(type='NonFiniteLossHook'), dict(type='ThroughputHook')]
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='FGVisualizer', name='visualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)

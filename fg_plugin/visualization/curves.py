@@ -25,7 +25,12 @@ def draw_curves(train: Rows, val: Rows, title: str = '') -> Figure:
     losses = sorted({name for row in train for name in row if 'loss' in name})
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for row in val for name in row if name != 'epoch'):
-        groups.setdefault(_group(name), []).append(name)
+        values = [row[name] for row in val if name in row]
+        if len(val) > 1 and len(values) == 1:
+            # Measured once, at the end: no curve.
+            title += f', {name} {values[0]:.4g}'
+        else:
+            groups.setdefault(_group(name), []).append(name)
     panels = ([losses] if losses else []) + list(groups.values())
     if not panels:
         raise ValueError('train and val should hold at least one curve, but both are empty')
