@@ -263,10 +263,10 @@ def _draw_nose(pen: _Pen, random: np.random.Generator, face: _Proportions, skin:
             ]
         )
     )
-    tip = (*root, 0, 0, face.nose_length)
+    tip = root + np.array([0, 0, face.nose_length])
     # The side turned away is drawn first, so that the near side covers it.
     sides = [(left, 0.9), (right, 1.06)] if random.random() < 0.5 else [(left, 1.06), (right, 0.9)]
-    if pen.head.turn[0, 2] < 0:
+    if pen.head.turn[0, 2] > 0:
         sides = sides[::-1]
     for corner, light in sides:
         pen.solid(np.array([bridge, tip, corner]), skin * light)
@@ -311,7 +311,7 @@ def _photograph(image: Image.Image, random: np.random.Generator, head: _Head) ->
     """Light the scene and take the picture: ``uint8`` of shape ``(3, S, S)``."""
     if random.random() < 0.3:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 0.8)))
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels = np.asarray(image, dtype=np.float64)
     size = image.width
     direction = random.uniform(0, 2 * math.pi)
     x = (np.arange(size) - head.origin[0]) / head.scale * math.cos(direction)

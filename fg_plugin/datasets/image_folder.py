@@ -79,7 +79,7 @@ def _decode(
     root: Path, names: Sequence[str], size: tuple[int, int], skip_corrupt: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((len(names), 3, *size), dtype=np.uint8)
-    kept = []
+    kept: list[int] = []
     for position, name in enumerate(track(names, description=f'Decoding {root.name}')):
         try:
             with Image.open(root / name) as file:
