@@ -16,7 +16,12 @@ default_hooks = dict(
     curves=dict(type='CurvesHook', interval=50),
     final_metrics=dict(type='FinalMetricsHook'),
 )
-custom_hooks = [dict(type='EpochSeedHook'), dict(type='NonFiniteLossHook'), dict(type='ThroughputHook')]
+custom_hooks = [
+    dict(type='ChannelsLastHook'),
+    dict(type='EpochSeedHook'),
+    dict(type='NonFiniteLossHook'),
+    dict(type='ThroughputHook'),
+]
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 visualizer = dict(type='FGVisualizer', name='visualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)

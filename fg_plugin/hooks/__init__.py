@@ -1,4 +1,5 @@
 from fg_plugin.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from fg_plugin.hooks.channels_last_hook import ChannelsLastHook
 from fg_plugin.hooks.curves_hook import CurvesHook
 from fg_plugin.hooks.epoch_seed_hook import EpochSeedHook
 from fg_plugin.hooks.final_metrics_hook import FinalMetricsHook
@@ -10,6 +11,7 @@ from fg_plugin.hooks.throughput_hook import ThroughputHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'ChannelsLastHook',
     'CheckpointMismatchError',
     'CurvesHook',
     'EpochSeedHook',
