@@ -2,7 +2,7 @@
 
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from fg_plugin.generator import reconstruction_loss
 
@@ -14,8 +14,8 @@ class TaskModel(BaseModel):
     becomes one more loss term, ``loss_rec``.
 
     Args:
-        backbone: Config of a backbone that returns a tuple of feature maps.
-        head: Config of the head.
+        backbone: A backbone that returns a tuple of feature maps, or its config.
+        head: The head, or its config.
         data_preprocessor: Config of the data preprocessor.
         init_cfg: MMEngine's initialisation config.
     """
@@ -25,14 +25,14 @@ class TaskModel(BaseModel):
 
     def __init__(
         self,
-        backbone: dict,
-        head: dict,
+        backbone: dict | nn.Module,
+        head: dict | nn.Module,
         data_preprocessor: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'BatchDataPreprocessor'}, init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.head = MODELS.build(head)
+        self.backbone = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
+        self.head = MODELS.build(head) if isinstance(head, dict) else head
 
     def forward(
         self, inputs: Tensor, data_samples: dict[str, Tensor] | None = None, mode: str = 'tensor'
