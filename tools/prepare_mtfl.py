@@ -68,11 +68,13 @@ def prepare(args: argparse.Namespace) -> None:
         FileNotFoundError: If annotations or images are missing.
         ValueError: If an annotation is malformed, an image is unusable, or ``test_size`` is out of range.
     """
+    if args.workers < 1:
+        raise ValueError(f'--workers should be at least 1, but got {args.workers}')
     if args.download and not (args.mtfl_root / 'training.txt').is_file():
         download(args.mtfl_root)
     annotations = read_archive(args.mtfl_root)
     if not 1 <= args.test_size < len(annotations):
-        raise ValueError(f'test_size should be in [1, {len(annotations) - 1}], but got {args.test_size}')
+        raise ValueError(f'--test-size should be in [1, {len(annotations) - 1}], but got {args.test_size}')
     # Drawn for every annotated face before any is skipped, so that a corrupt image changes no other.
     generator = np.random.default_rng(args.seed)
     angles = generator.uniform(-MAX_ANGLE, MAX_ANGLE, len(annotations))
@@ -93,6 +95,8 @@ def prepare(args: argparse.Namespace) -> None:
             raise ValueError(f'{result}. Restore the image, or pass --skip-corrupt to go on without such images')
     for problem in problems:
         print(f'skipped: {problem}')
+    if not pairs:
+        raise ValueError(f'every image of {args.mtfl_root} was skipped: {problems[0]}')
     write(args.out_dir, pairs, [annotations[position] for position in kept], angles[kept], is_test[kept])
     test = int(is_test[kept].sum())
     print(
@@ -107,7 +111,10 @@ def map_faces(
     angles: list[float],
     workers: int,
 ) -> Iterator[FacePair | str]:
-    """Yield ``function(annotation, angle)`` in order, from several processes, with a progress bar."""
+    """Yield ``function(annotation, angle)`` in order, from ``workers`` processes, with a progress bar."""
+    if workers == 1:
+        yield from track(map(function, annotations, angles), description='Aligning faces', total=len(annotations))
+        return
     with ProcessPoolExecutor(workers) as pool:
         results = pool.map(function, annotations, angles, chunksize=32)
         try:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,10 +109,13 @@ def _fingerprint(root: Path, names: Sequence[str]) -> str:
 def _read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] | None:
     if not path.is_file():
         return None
-    with np.load(path) as cache:
-        if str(cache['fingerprint']) != fingerprint:
-            return None
-        return cache['images'], cache['kept']
+    try:
+        with np.load(path) as cache:
+            if str(cache['fingerprint']) != fingerprint:
+                return None
+            return cache['images'], cache['kept']
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        return None  # a damaged cache is made again
 
 
 def _write_cache(path: Path, fingerprint: str, images: np.ndarray, kept: np.ndarray) -> None:

@@ -63,13 +63,13 @@ def _load(data_root: Path, *, train: bool, download: bool) -> tuple[torch.Tensor
             raise _missing(raw, missing, 'download=False was given')
         try:
             data = MNIST(str(data_root), train=train, download=download)
-        except (RuntimeError, OSError) as error:
-            raise _missing(raw, missing, f'the download failed: {error}') from error
-        except (ValueError, AssertionError) as error:
+        except (RuntimeError, OSError, ValueError, AssertionError) as error:
+            if missing:
+                raise _missing(raw, missing, f'the download failed: {error}') from error
             part = 'train' if train else 't10k'
             raise ValueError(
                 f'an MNIST file is damaged: {raw}/{part}-images-idx3-ubyte or {part}-labels-idx1-ubyte does not hold '
-                'the bytes its header announces; delete both and let them be downloaded again'
+                'what its header announces; delete both, with their .gz, and let them be downloaded again'
             ) from error
     if len(data.data) != len(data.targets):
         raise ValueError(f'{raw} holds {len(data.data)} images but {len(data.targets)} labels; download both again')
@@ -79,6 +79,6 @@ def _load(data_root: Path, *, train: bool, download: bool) -> tuple[torch.Tensor
 def _missing(raw: Path, names: list[str], why: str) -> FileNotFoundError:
     return missing_data(
         f'MNIST is incomplete: {", ".join(names)} not found in {raw} ({why})',
-        f'put the four official files (as .gz or unpacked, for instance from {MNIST.mirrors[-1]}) into {raw}',
+        f'put the four official files (as .gz or unpacked, for instance from {MNIST.mirrors[0]}) into {raw}',
         'configs/demo_digits.py',
     )

@@ -32,7 +32,9 @@ def held_out_split(num_train: int, val_size: int, split: str) -> Tensor:
         ValueError: If ``val_size`` is not in ``[0, num_train)``, or is 0 while 'val' is asked for.
     """
     if not 0 <= val_size < num_train:
-        raise ValueError(f'val_size should be in [0, {num_train - 1}] for {num_train} training images, got {val_size}')
+        raise ValueError(
+            f'val_size should be in [0, {num_train - 1}] for {num_train} training images, but got {val_size}'
+        )
     if split == 'val' and val_size == 0:
         raise ValueError("split='val' needs val_size >= 1: with val_size=0 nothing is held out; use split='test'?")
     permutation = torch.randperm(num_train, generator=torch.Generator().manual_seed(_HELD_OUT_SEED))

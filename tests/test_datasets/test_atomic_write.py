@@ -1,0 +1,25 @@
+import pytest
+
+from fg_plugin.datasets.atomic_write import write_atomically
+
+
+def test_written_whole(tmp_path):
+    with write_atomically(tmp_path / 'file') as file:
+        file.write(b'new')
+        assert not (tmp_path / 'file').exists()
+    assert (tmp_path / 'file').read_bytes() == b'new'
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / 'file').write_bytes(b'old')
+
+    def interrupted():
+        with write_atomically(tmp_path / 'file') as file:
+            file.write(b'half')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / 'file').read_bytes() == b'old'
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
