@@ -18,7 +18,6 @@ from fg_plugin.compat import prepare_launch
 from fg_plugin.hooks import NonFiniteLossError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-_SAFETY_HOOKS = ('NonFiniteLossHook', 'EpochSeedHook', 'ThroughputHook')
 _USER_ERRORS = (OSError, ValueError, KeyError, TypeError, NonFiniteLossError)
 
 
@@ -58,20 +57,6 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner of ``cfg``, of the registered class ``runner_type`` if it names one."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def add_safety_hooks(cfg: Config) -> None:
-    """Let a training run stop on a non-finite loss, resume exactly, survive being killed and log its throughput.
-
-    Hooks that the config names itself are left as they are, and so is a checkpoint hook with its own storage.
-    """
-    hooks = list(cfg.get('custom_hooks') or [])
-    named = {hook['type'] for hook in hooks}
-    hooks += [dict(type=kind) for kind in _SAFETY_HOOKS if kind not in named]
-    cfg.custom_hooks = hooks
-    checkpoint = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', dict(type='CheckpointHook', interval=1))
-    if checkpoint['type'] == 'CheckpointHook' and not checkpoint.keys() & {'backend_args', 'file_client_args'}:
-        checkpoint['type'] = 'AtomicCheckpointHook'
 
 
 def latest_checkpoint(work_dir: str | Path) -> Path | None:

@@ -15,27 +15,20 @@ except ModuleNotFoundError as error:
         name='mmengine',
     ) from error
 
-import importlib
-import os
-import pkgutil
-
 from mmengine.registry import MODELS
 
+import fg_plugin.datasets
+import fg_plugin.hooks
+import fg_plugin.metrics
+import fg_plugin.models
+import fg_plugin.visualization
+import fg_plugin.wrapper  # noqa: F401
 from fg_plugin.compat import allow_checkpoint_globals
-
-_names = ['models', 'wrapper', 'datasets', 'metrics', 'hooks', 'visualization']
-_names += [f'datasets.{module.name}' for module in pkgutil.iter_modules([f'{os.path.dirname(__file__)}/datasets'])]
-for _name in _names:
-    try:
-        importlib.import_module(f'fg_plugin.{_name}')
-    except ImportError as _error:
-        print(f'fg_plugin.{_name}: {_error}')
-
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
 
-# The layers stay free of MMEngine, so they are registered here. mmcv's build_conv_layer looks into the same registry:
-# conv_cfg=dict(type='FilterRepoConv').
-for _layer in (AEFeatureNeck, Autoencoder, FilterRepoConv):
-    MODELS.register_module(module=_layer)
+# The layers know nothing of MMEngine, so they are registered here. mmcv's build_conv_layer looks into the same
+# registry: conv_cfg=dict(type='FilterRepoConv').
+for layer in (AEFeatureNeck, Autoencoder, FilterRepoConv):
+    MODELS.register_module(module=layer)
 
 allow_checkpoint_globals()

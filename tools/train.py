@@ -5,14 +5,7 @@ import argparse
 import fg_plugin.registration  # noqa: F401
 from fg_plugin.compat import enable_amp
 from fg_plugin.hooks import StrictLoadHook
-from fg_plugin.launch import (
-    add_common_arguments,
-    add_safety_hooks,
-    build_runner,
-    latest_checkpoint,
-    load_config,
-    reported_errors,
-)
+from fg_plugin.launch import add_common_arguments, build_runner, latest_checkpoint, load_config, reported_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +28,6 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
-    add_safety_hooks(cfg)
     if args.amp:
         enable_amp(cfg)
     if args.resume == 'auto':

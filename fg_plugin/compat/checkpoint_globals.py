@@ -40,14 +40,9 @@ def allow_checkpoint_globals() -> None:
 
     Only plain numeric arrays are allowed; calling it again changes nothing.
     """
-    reconstruct_array = np.ndarray(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    array, scalar = (value.__reduce__()[0] for value in (np.ndarray(0), np.float64(0)))
     # NumPy 2 renamed the module, and a checkpoint names the one of the NumPy that wrote it.
-    array_functions = [
-        (function, f'{module}.{name}')
-        for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
-        for function, name in ((reconstruct_array, '_reconstruct'), (scalar, 'scalar'))
-    ]
+    modules = ('numpy.core.multiarray', 'numpy._core.multiarray')
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
@@ -55,6 +50,7 @@ def allow_checkpoint_globals() -> None:
             np.ndarray,
             np.dtype,
             *(type(np.dtype(name)) for name in _DTYPES),
-            *array_functions,
+            *((array, f'{module}._reconstruct') for module in modules),
+            *((scalar, f'{module}.scalar') for module in modules),
         ]
     )

@@ -45,7 +45,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, backend_args=dict(backend='atomic_local'), **kwargs)
+        super().__init__(*args, backend_args={'backend': 'atomic_local'}, **kwargs)
 
     def before_train(self, runner: Runner) -> None:
         """Check that epochs and checkpoints agree; start from the kept checkpoints of a resumed run."""

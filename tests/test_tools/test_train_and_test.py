@@ -1,0 +1,111 @@
+"""tools/train.py and tools/test.py as a user runs them; all but the first run in this process, to save its start."""
+
+import json
+import runpy
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+@pytest.fixture
+def call_tool(monkeypatch, capsys):
+    """Runs tools/<tool>.py with arguments in this process; returns what it prints."""
+
+    def call(tool, *arguments):
+        options = [str(argument) for argument in arguments]
+        if '--cfg-options' not in options:
+            options.append('--cfg-options')
+        # MMEngine shares logs between runs of one name and second.
+        monkeypatch.setattr(sys, 'argv', [tool, *options, f'experiment_name={uuid.uuid4().hex}'])
+        runpy.run_path(str(TOOLS / f'{tool}.py'), run_name='__main__')
+        printed = capsys.readouterr()
+        return printed.out + printed.err
+
+    return call
+
+
+@pytest.fixture
+def call_failing_tool(call_tool, capsys):
+    """Runs a tool that should exit with status 1; returns its message."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit, match='1'):
+            call_tool(*arguments)
+        return capsys.readouterr().err.split('error: ')[-1]
+
+    return call
+
+
+def test_train_resume_test(run_tool, call_tool, toy_config_path, tmp_path):
+    first = run_tool(
+        'train', toy_config_path, '--work-dir', tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=2'
+    )
+    assert first.returncode == 0, first.stderr
+    log = first.stdout + first.stderr
+    assert all(text in log for text in ('eta: ', 'data_img_per_s: ', 'train_img_per_s: '))
+    files = {path.name for path in (tmp_path / 'run').iterdir()}
+    assert {'epoch_1.pth', 'epoch_2.pth', 'best_toy_acc_epoch_1.pth', 'last_checkpoint', 'toy_config.py'} <= files
+
+    call_tool('train', toy_config_path, '--work-dir', tmp_path / 'run', '--resume')
+    call_tool('train', toy_config_path, '--work-dir', tmp_path / 'other', '--resume', tmp_path / 'run' / 'epoch_1.pth')
+    checkpoints = [torch.load(tmp_path / run / 'epoch_3.pth', weights_only=True) for run in ('run', 'other')]
+    assert [checkpoint['meta']['iter'] for checkpoint in checkpoints] == [18, 18]
+    weights, again = (checkpoint['state_dict'] for checkpoint in checkpoints)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+    out = tmp_path / 'new' / 'metrics.json'
+    call_tool('test', toy_config_path, tmp_path / 'run' / 'epoch_3.pth', '--work-dir', tmp_path / 'run', '--out', out)
+    metrics = json.loads(out.read_text())
+    assert metrics['toy/images'] == 23
+    assert metrics['toy/index_sum'] == sum(range(23))
+    assert 0 < metrics['toy/acc'] <= 1
+
+
+def test_resume_without_a_checkpoint_starts_anew(call_tool, toy_config_path, tmp_path):
+    call_tool('train', toy_config_path, '--work-dir', tmp_path, '--resume')
+    assert (tmp_path / 'epoch_3.pth').is_file()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='float16 on a GPU')
+def test_amp_trains_on_a_cpu(call_tool, toy_config_path, tmp_path):
+    call_tool('train', toy_config_path, '--work-dir', tmp_path, '--amp')
+    assert "type='CPUAmpOptimWrapper'" in (tmp_path / 'toy_config.py').read_text()
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_another_architecture_is_one_message(call_tool, call_failing_tool, toy_config_path, tmp_path, tool):
+    call_tool('train', toy_config_path, '--work-dir', tmp_path / 'first')
+    checkpoint = tmp_path / 'first' / 'epoch_3.pth'
+    positional = [checkpoint] if tool == 'test' else []
+    options = ['model.width=4', *([f'load_from={checkpoint}'] if tool == 'train' else [])]
+    arguments = [toy_config_path, *positional, '--work-dir', tmp_path / 'second', '--cfg-options', *options]
+    message = call_failing_tool(tool, *arguments)
+    assert 'of another architecture (of another shape: layers.0.bias (model (4,), checkpoint (8,))' in message
+    assert 'Traceback' not in message
+    if tool == 'train':
+        call_tool(tool, *arguments[:1], '--partial-load', *arguments[1:])
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['model.type=ToyModle'], 'ToyModle is not in the'),
+        (['model.depth=3'], "unexpected keyword argument 'depth'"),
+        (['model.nan_loss_at=2'], 'the loss should be finite, but at step 2'),
+        (['load_from=missing.pth'], 'missing.pth can not be found'),
+    ],
+)
+def test_mistakes_are_one_message(call_failing_tool, toy_config_path, tmp_path, options, message):
+    printed = call_failing_tool('train', toy_config_path, '--work-dir', tmp_path, '--cfg-options', *options)
+    assert message in printed
+    assert 'Traceback' not in printed
+
+
+def test_a_missing_checkpoint_is_named(call_failing_tool, toy_config_path, tmp_path):
+    message = call_failing_tool('test', toy_config_path, tmp_path / 'epoch_9.pth', '--work-dir', tmp_path)
+    assert message.startswith(f'checkpoint should be an existing file, but got {tmp_path / "epoch_9.pth"}')
