@@ -188,14 +188,17 @@ def test_no_workers(run):
         run('--workers=0')
 
 
-@pytest.mark.parametrize('top', ['', 'MTFL/'])
-def test_download(run, tool, mtfl_root, tmp_path, monkeypatch, top):
+@pytest.mark.parametrize(('top', 'interrupted'), [('', False), ('MTFL/', False), ('MTFL/', True)])
+def test_download(run, tool, mtfl_root, tmp_path, monkeypatch, top, interrupted):
     served = tmp_path / 'served.zip'
     with zipfile.ZipFile(served, 'w') as archive:
         for path in [*mtfl_root.glob('*/*.jpg'), mtfl_root / 'training.txt']:
             archive.write(path, top + path.relative_to(mtfl_root).as_posix())
     monkeypatch.setattr(tool, 'URL', served.as_uri())
-    mtfl_root.rename(tmp_path / 'moved')
+    if interrupted:
+        (mtfl_root / 'lfw_5590/0.jpg').unlink()
+    else:
+        mtfl_root.rename(tmp_path / 'moved')
     assert (run('--download') / 'rot.npz').is_file()
 
 
@@ -214,3 +217,4 @@ def test_download_of_something_else(run, tool, mtfl_root, tmp_path, monkeypatch)
     monkeypatch.setattr(tool, 'URL', page.as_uri())
     with pytest.raises(SystemExit, match='failed: File is not a zip file'):
         run('--download')
+    assert list(mtfl_root.iterdir()) == []

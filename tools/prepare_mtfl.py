@@ -70,9 +70,13 @@ def prepare(args: argparse.Namespace) -> None:
     """
     if args.workers < 1:
         raise ValueError(f'--workers should be at least 1, but got {args.workers}')
-    if args.download and not (args.mtfl_root / 'training.txt').is_file():
+    try:
+        annotations = read_archive(args.mtfl_root)
+    except FileNotFoundError:
+        if not args.download:
+            raise
         download(args.mtfl_root)
-    annotations = read_archive(args.mtfl_root)
+        annotations = read_archive(args.mtfl_root)
     if not 1 <= args.test_size < len(annotations):
         raise ValueError(f'--test-size should be in [1, {len(annotations) - 1}], but got {args.test_size}')
     # Drawn for every annotated face before any is skipped, so that a corrupt image changes no other.
@@ -187,13 +191,17 @@ def download(root: Path) -> None:
                 if total and file.tell() != total:
                     raise OSError(f'{file.tell()} of {total} bytes arrived')
         with zipfile.ZipFile(archive) as zipped:
-            zipped.extractall(root)
+            # The archive may hold its files in one top folder.
+            top = next((name for name in zipped.namelist() if name.endswith('training.txt')), '')
+            top = top.removesuffix('training.txt')
+            for member in zipped.infolist():
+                if member.filename.startswith(top) and member.filename != top:
+                    member.filename = member.filename.removeprefix(top)
+                    zipped.extract(member, root)
     except (OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, zipfile.BadZipFile):
+            archive.unlink()
         raise _missing(f'MTFL is missing: the download of {URL} to {archive} failed: {error}', root) from error
-    # The archive may hold its files in one top folder.
-    for annotations in root.glob('*/training.txt'):
-        for entry in annotations.parent.iterdir():
-            shutil.move(entry, root / entry.name)
 
 
 def write(

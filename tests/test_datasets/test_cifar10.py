@@ -141,7 +141,7 @@ def test_failed_download(tmp_path, monkeypatch):
         raise URLError('no network')
 
     monkeypatch.setattr(CIFAR10, 'download', fail)
-    with pytest.raises(FileNotFoundError, match='the download failed: .*no network.*configs/demo_digits.py'):
+    with pytest.raises(FileNotFoundError, match=r'the download failed: .*no network.*configs/demo_digits.py'):
         CIFAR10InMemory(str(tmp_path))
 
 

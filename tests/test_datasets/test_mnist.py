@@ -72,7 +72,7 @@ def test_failed_download(tmp_path, monkeypatch, error):
 def test_damaged_file(data_root):
     path = data_root / 'MNIST/raw/train-images-idx3-ubyte'
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match='an MNIST file is damaged: .*train-images-idx3-ubyte'):
+    with pytest.raises(ValueError, match=r'an MNIST file is damaged: .*train-images-idx3-ubyte'):
         MNISTInMemory(str(data_root))
 
 
