@@ -2,8 +2,8 @@
 
 Since torch 2.6 ``torch.load`` refuses every class that is not allowed by name, and mmengine 0.10.7 saves the history of
 its logs beside the weights: ``--resume`` and ``load_from`` end in an ``UnpicklingError``. onedl-mmengine 0.10.12 allows
-nearly the same names around its own loads, and otherwise falls back to loading without any restriction; with the names
-allowed here that fallback is not reached.
+nearly the same names during its own loads and forgets them afterwards, also those allowed here; where it meets another
+name it loads without any restriction. The names it lacks are allowed here, so its Runner keeps to the restricted way.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,8 @@ def allow_checkpoint_globals() -> None:
 
     Only plain numeric arrays are allowed; calling it again changes nothing.
     """
-    array, scalar = (value.__reduce__()[0] for value in (np.ndarray(0), np.float64(0)))
+    values: tuple[Any, ...] = (np.ndarray(0), np.float64(0))
+    array, scalar = (value.__reduce__()[0] for value in values)
     # NumPy 2 renamed the module, and a checkpoint names the one of the NumPy that wrote it.
     modules = ('numpy.core.multiarray', 'numpy._core.multiarray')
     torch.serialization.add_safe_globals(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 
 @pytest.mark.parametrize('seeded', [False, True])
@@ -8,7 +9,9 @@ def test_a_resumed_run_repeats_the_random_numbers_only_with_the_hook(toy_runner,
     toy_runner('whole', **settings).train()
     toy_runner('resumed', load_from=str(tmp_path / 'whole' / 'epoch_1.pth'), resume=True, **settings).train()
 
-    whole, resumed = (torch.load(tmp_path / run / 'epoch_3.pth', weights_only=True) for run in ('whole', 'resumed'))
+    whole, resumed = (
+        CheckpointLoader.load_checkpoint(str(tmp_path / run / 'epoch_3.pth')) for run in ('whole', 'resumed')
+    )
     same = [torch.equal(whole['state_dict'][name], tensor) for name, tensor in resumed['state_dict'].items()]
     assert all(same) == seeded
 

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 from fg_plugin.hooks import CheckpointMismatchError, StrictLoadHook
 
@@ -35,7 +36,7 @@ def test_mmengine_alone_would_only_warn(toy_runner, checkpoint):
 
 
 def test_missing_and_unknown_keys_are_named(toy_runner, checkpoint):
-    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = CheckpointLoader.load_checkpoint(str(checkpoint))['state_dict']
     weights['layers.9.weight'] = weights.pop('layers.0.weight')
     del weights['layers.1.num_batches_tracked']
     torch.save(dict(state_dict=weights), checkpoint)
@@ -46,6 +47,6 @@ def test_missing_and_unknown_keys_are_named(toy_runner, checkpoint):
 
 
 def test_a_plain_state_dict_saved_from_several_gpus_is_loaded(toy_runner, checkpoint):
-    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = CheckpointLoader.load_checkpoint(str(checkpoint))['state_dict']
     torch.save({f'module.{name}': tensor for name, tensor in weights.items()}, checkpoint)
     strict(toy_runner(load_from=str(checkpoint))).train()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -53,7 +54,7 @@ def test_train_resume_test(run_tool, call_tool, toy_config_path, tmp_path):
 
     call_tool('train', toy_config_path, '--work-dir', tmp_path / 'run', '--resume')
     call_tool('train', toy_config_path, '--work-dir', tmp_path / 'other', '--resume', tmp_path / 'run' / 'epoch_1.pth')
-    checkpoints = [torch.load(tmp_path / run / 'epoch_3.pth', weights_only=True) for run in ('run', 'other')]
+    checkpoints = [CheckpointLoader.load_checkpoint(str(tmp_path / run / 'epoch_3.pth')) for run in ('run', 'other')]
     assert [checkpoint['meta']['iter'] for checkpoint in checkpoints] == [18, 18]
     weights, again = (checkpoint['state_dict'] for checkpoint in checkpoints)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
