@@ -250,11 +250,10 @@ class FilterRepoConv(nn.Conv2d):
             return 'shared'
         if self.path != 'auto':
             return self.path
-        height, width = compute_paths.output_size(x.shape[2:], self.weight.shape[2:], conv)
-        if torch.jit.is_tracing() or not all(isinstance(size, int) for size in (x.shape[0], height, width)):
-            # A symbolic size must not decide: the graph has to hold for all sizes, and 'materialised' would put the
-            # batch into the number of groups.
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            # A graph has to hold for all sizes, and 'materialised' would put the batch into the number of groups.
             return 'factored' if self.groups == 1 else 'unfolded'
+        height, width = compute_paths.output_size(x.shape[2:], self.weight.shape[2:], conv)
         return cheapest_path(
             Workload(
                 batch=x.shape[0],

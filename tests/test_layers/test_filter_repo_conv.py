@@ -1,0 +1,314 @@
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference import generated_conv
+from torch import nn
+
+from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.layers import FilterRepoConv
+from fg_plugin.layers.coefficient_heads import CODE_SECOND_MOMENT, MAX_COEFFICIENTS
+from fg_plugin.layers.compute_paths import PATHS
+
+CODE_DIM = 6
+
+GEOMETRIES = {
+    'plain': dict(in_channels=3, out_channels=4, kernel_size=3),
+    'padded': dict(in_channels=3, out_channels=4, kernel_size=3, padding=1),
+    'strided': dict(in_channels=3, out_channels=4, kernel_size=3, stride=2, padding=1),
+    'stride of two numbers': dict(in_channels=3, out_channels=4, kernel_size=3, stride=(2, 1), padding=(1, 0)),
+    'dilated': dict(in_channels=3, out_channels=4, kernel_size=3, dilation=2, padding=2),
+    'rectangular': dict(in_channels=3, out_channels=4, kernel_size=(1, 3), padding=(0, 1)),
+    'same': dict(in_channels=3, out_channels=4, kernel_size=3, padding='same'),
+    'same, even kernel': dict(in_channels=3, out_channels=4, kernel_size=(4, 3), padding='same', dilation=(1, 2)),
+    'valid': dict(in_channels=3, out_channels=4, kernel_size=3, padding='valid'),
+    'reflect': dict(in_channels=3, out_channels=4, kernel_size=3, padding=1, padding_mode='reflect'),
+    'circular': dict(in_channels=3, out_channels=4, kernel_size=3, padding=(1, 2), padding_mode='circular'),
+    'replicate': dict(in_channels=3, out_channels=4, kernel_size=3, padding='same', padding_mode='replicate'),
+    'no bias': dict(in_channels=3, out_channels=4, kernel_size=3, bias=False),
+    'pointwise': dict(in_channels=3, out_channels=4, kernel_size=1),
+    'pointwise, strided': dict(in_channels=3, out_channels=4, kernel_size=1, stride=2),
+    'pointwise, padded': dict(in_channels=3, out_channels=4, kernel_size=1, padding=1),
+    'grouped': dict(in_channels=6, out_channels=4, kernel_size=3, groups=2, padding=1),
+    'grouped pointwise': dict(in_channels=6, out_channels=4, kernel_size=1, groups=2),
+    'depthwise': dict(in_channels=4, out_channels=4, kernel_size=3, groups=4, padding=1, stride=2),
+    'depthwise, multiplier 2': dict(in_channels=2, out_channels=4, kernel_size=3, groups=2, padding=1),
+    'few base filters': dict(in_channels=3, out_channels=4, kernel_size=3, num_base_filters=2),
+    'many base filters': dict(in_channels=3, out_channels=4, kernel_size=3, num_base_filters=7),
+    'more base filters than weights': dict(in_channels=1, out_channels=4, kernel_size=2, num_base_filters=6),
+}
+
+
+def make_layer(head='full', path='auto', dtype=torch.float64, **geometry):
+    torch.manual_seed(0)
+    layer = FilterRepoConv(**geometry, code_dim=CODE_DIM, head=head, rank=2, path=path, dtype=dtype)
+    if layer.bias is not None:
+        nn.init.normal_(layer.bias)
+    return layer
+
+
+def run(layer, x, codes):
+    with conditioning_scope(Conditioning(layer, (codes,))):
+        return layer(x)
+
+
+def dense_coefficients(layer, codes):
+    return layer.coefficient_head(codes).dense()
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('path', ['auto', *PATHS])
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('geometry', GEOMETRIES.values(), ids=GEOMETRIES.keys())
+def test_every_path_equals_the_loop(geometry, head, path, batch):
+    layer = make_layer(head, path, **geometry)
+    x = torch.randn(batch, layer.in_channels, 7, 6, dtype=torch.float64, requires_grad=True)
+    codes = torch.randn(batch, CODE_DIM, dtype=torch.float64, requires_grad=True)
+    expected = generated_conv(x, dense_coefficients(layer, codes), layer)
+    out = run(layer, x, codes)
+    assert out.shape == expected.shape
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    direction = torch.randn_like(out)
+    inputs = (x, codes, *layer.parameters())
+    gradients = torch.autograd.grad((out * direction).sum(), inputs)
+    expected_gradients = torch.autograd.grad((expected * direction).sum(), inputs)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+def test_gradcheck(head, path):
+    layer = make_layer(head, path, in_channels=2, out_channels=2, kernel_size=2, padding=1, stride=2)
+    x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    codes = torch.randn(2, CODE_DIM, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def forward(x, codes, *parameters):
+        with conditioning_scope(Conditioning(layer, (codes,))):
+            return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(forward, (x, codes, *layer.parameters()))
+
+
+@pytest.mark.parametrize('path', ['auto', *PATHS])
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+def test_a_sample_does_not_depend_on_its_batch(head, path):
+    layer = make_layer(head, path, in_channels=3, out_channels=4, kernel_size=3)
+    x, codes = torch.randn(4, 3, 6, 6, dtype=torch.float64), torch.randn(4, CODE_DIM, dtype=torch.float64)
+    together = run(layer, x, codes)
+    alone = torch.cat([run(layer, x[i : i + 1], codes[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+def test_one_code_is_shared_among_the_batch(head):
+    layer = make_layer(head, in_channels=3, out_channels=4, kernel_size=3)
+    x, code = torch.randn(4, 3, 6, 6, dtype=torch.float64), torch.randn(1, CODE_DIM, dtype=torch.float64)
+    repeated = run(layer, x, code.expand(4, -1))
+    torch.testing.assert_close(run(layer, x, code), repeated, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+def test_codes_are_repeated_for_a_folded_batch(head):
+    layer = make_layer(head, in_channels=3, out_channels=4, kernel_size=3)
+    x, codes = torch.randn(6, 3, 6, 6, dtype=torch.float64), torch.randn(2, CODE_DIM, dtype=torch.float64)
+    by_hand = run(layer, x, codes[[0, 0, 0, 1, 1, 1]])
+    torch.testing.assert_close(run(layer, x, codes), by_hand, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('geometry', ['padded', 'depthwise', 'pointwise'])
+def test_channels_last(geometry, head, path):
+    layer = make_layer(head, path, **GEOMETRIES[geometry])
+    x = torch.randn(3, layer.in_channels, 7, 6, dtype=torch.float64)
+    codes = torch.randn(3, CODE_DIM, dtype=torch.float64)
+    expected = run(layer, x, codes)
+    out = run(layer.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last), codes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    if path == 'factored' and layer.groups == 1:
+        assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('geometry', ['padded', 'depthwise', 'pointwise', 'few base filters'])
+def test_bfloat16_and_autocast(geometry, head, path):
+    layer = make_layer(head, path, **GEOMETRIES[geometry])
+    x = torch.randn(3, layer.in_channels, 7, 6, dtype=torch.float64)
+    codes = torch.randn(3, CODE_DIM, dtype=torch.float64)
+    expected = run(layer, x, codes).detach()
+    tolerance = 0.03 * expected.abs().max().item()
+    with torch.autocast('cpu', torch.bfloat16):
+        autocast = run(copy.deepcopy(layer).float(), x.float(), codes.float())
+    pure = run(copy.deepcopy(layer).bfloat16(), x.bfloat16(), codes.bfloat16())
+    assert pure.dtype == torch.bfloat16
+    for out in (autocast, pure):
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=tolerance)
+        out.float().sum().backward()
+
+
+def test_meta_device():
+    layer = FilterRepoConv(3, 4, 3, code_dim=CODE_DIM, device='meta')
+    assert run(layer, torch.empty(2, 3, 6, 6, device='meta'), torch.empty(2, CODE_DIM, device='meta')).shape == (
+        2,
+        4,
+        4,
+        4,
+    )
+
+
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('num_base_filters', [None, 16, 48])
+def test_from_scratch_the_output_keeps_the_scale_of_plain_convolutions(head, num_base_filters):
+    # What initialisation sets is the expected second moment over weights and samples. That of one deep random network
+    # is spread over more than 2x, so each layer's gain is averaged over twelve networks of 16 samples before it enters the product.
+    torch.manual_seed(0)
+    width, depth, networks, ratio = 32, 10, 12, 1.0
+    generated, plain = (torch.randn(networks, 16, width, 6, 6) for _ in range(2))
+    codes = CODE_SECOND_MOMENT**0.5 * torch.randn(networks, 16, 48)
+    for _ in range(depth):
+        gains = torch.zeros(2)
+        for i in range(networks):
+            conv = nn.Conv2d(width, width, 3, padding=1, padding_mode='circular', bias=False)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity='relu')
+            layer = FilterRepoConv.from_conv(
+                conv, code_dim=48, head=head, num_base_filters=num_base_filters, init='orthogonal'
+            )
+            with torch.no_grad():
+                generated[i], plain[i] = F.relu(run(layer, generated[i], codes[i])), F.relu(conv(plain[i]))
+            for index, x in enumerate((generated[i], plain[i])):
+                energy = x.square().mean((1, 2, 3), keepdim=True)
+                gains[index] += energy.mean()
+                x /= energy.sqrt()
+        ratio *= (gains[0] / gains[1]).item()
+    assert 0.5 < ratio < 2
+
+
+def test_the_repository_starts_orthogonal():
+    weight = FilterRepoConv(8, 16, 3, code_dim=4, num_base_filters=12).weight.detach().flatten(1)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(12), rtol=0, atol=1e-5)
+
+
+class TestFromConv:
+    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('geometry', ['padded', 'same', 'grouped', 'depthwise', 'no bias'])
+    def test_keeps_the_function(self, geometry, head):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(**GEOMETRIES[geometry]).double()
+        layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head=head)
+        x, codes = torch.randn(3, conv.in_channels, 7, 6).double(), torch.randn(3, CODE_DIM).double()
+        torch.testing.assert_close(run(layer, x, codes), conv(x), rtol=0, atol=1e-14)
+        assert layer.weight is conv.weight
+        assert layer.bias is conv.bias
+
+    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    def test_training_moves_every_head(self, head):
+        conv = nn.Conv2d(3, 4, 3)
+        layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head=head)
+        x, codes = torch.randn(3, 3, 6, 6), torch.randn(3, CODE_DIM)
+        optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            run(layer, x, codes).square().sum().backward()
+            optimizer.step()
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in layer.parameters())
+        coefficients = dense_coefficients(layer, codes)
+        assert not torch.allclose(coefficients[0], coefficients[1])
+
+    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    def test_fewer_base_filters_keep_the_leading_singular_vectors(self, head):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(4, 6, 3).double()
+        layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head=head, num_base_filters=3)
+        left, values, right = torch.linalg.svd(conv.weight.flatten(1), full_matrices=False)
+        truncated = (left[:, :3] * values[:3]) @ right[:3]
+        filters = layer.coefficient_head(torch.randn(2, CODE_DIM).double()).filters(layer.weight)
+        torch.testing.assert_close(filters.flatten(2), truncated.expand(2, -1, -1), rtol=0, atol=1e-12)
+
+    def test_gives_the_convolution_back(self):
+        conv = nn.Conv2d(3, 4, 3, stride=2, padding='valid').eval()
+        back = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM).to_conv()
+        assert type(back) is nn.Conv2d
+        assert back.weight is conv.weight
+        assert back.bias is conv.bias
+        assert str(back) == str(conv)
+        assert not back.training
+
+    def test_does_not_give_back_what_it_did_not_keep(self):
+        layer = FilterRepoConv.from_conv(nn.Conv2d(3, 4, 3), code_dim=CODE_DIM, init='orthogonal')
+        with pytest.raises(ValueError, match='only after from_conv'):
+            layer.to_conv()
+
+    def test_a_checkpoint_of_the_convolution_loads(self):
+        conv = nn.Conv2d(3, 4, 3)
+        layer = FilterRepoConv(3, 4, 3, code_dim=CODE_DIM)
+        missing, unexpected = layer.load_state_dict(conv.state_dict(), strict=False)
+        assert not unexpected
+        assert all(key.startswith('coefficient_head.') for key in missing)
+        torch.testing.assert_close(layer.weight, conv.weight)
+
+    def test_refuses(self):
+        conv = nn.Conv2d(3, 4, 3)
+        with pytest.raises(ValueError, match="init should be 'preserve' or 'orthogonal', but got 'kaiming'"):
+            FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, init='kaiming')
+        with pytest.raises(ValueError, match='num_base_filters should be at most out_channels=4'):
+            FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, num_base_filters=5)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(num_base_filters=0), 'num_base_filters should be >= 1, but got 0'),
+        (dict(code_dim=0), 'code_dim should be >= 1, but got 0'),
+        (dict(rank=0), 'rank should be >= 1, but got 0'),
+        (dict(level=-1), 'level should be >= 0, but got -1'),
+        (dict(head='dense'), r"head should be one of \('full', 'lowrank'\), but got 'dense'"),
+        (dict(path='fast'), "path should be 'auto' or one of .*, but got 'fast'"),
+    ],
+)
+def test_refuses_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        FilterRepoConv(3, 4, 3, **{'code_dim': CODE_DIM, **options})
+
+
+def test_refuses_a_head_that_does_not_fit_into_memory():
+    with pytest.raises(ValueError, match=f"at most {MAX_COEFFICIENTS:,} for head='full'.*16,777,216.*head='lowrank'"):
+        FilterRepoConv(4096, 4096, 1, code_dim=CODE_DIM, device='meta')
+
+
+def test_without_conditioning_the_layer_is_named():
+    layer = make_layer(in_channels=3, out_channels=4, kernel_size=3)
+    layer.name = 'stage1.conv2'
+    with pytest.raises(RuntimeError, match="'stage1.conv2' was called without conditioning.*conditioned_on"):
+        layer(torch.zeros(1, 3, 5, 5))
+
+
+def test_refuses_a_conditioning_that_does_not_fit():
+    layer = make_layer(in_channels=3, out_channels=4, kernel_size=3, dtype=None)
+    x = torch.zeros(3, 3, 5, 5)
+    with pytest.raises(RuntimeError, match='multiple of the 2 conditioning images, but got 3'):
+        run(layer, x, torch.zeros(2, CODE_DIM))
+    with pytest.raises(RuntimeError, match=f'needs a code of length {CODE_DIM}, but level 0 has length 5'):
+        run(layer, x, torch.zeros(3, 5))
+    layer.level = 1
+    with pytest.raises(RuntimeError, match='needs the code of level 1, but the conditioning has 1 levels'):
+        run(layer, x, torch.zeros(3, CODE_DIM))
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies(copied):
+    layer = make_layer(**GEOMETRIES['same'])
+    x, codes = torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double()
+    torch.testing.assert_close(run(copied(layer), x, codes), run(layer, x, codes), rtol=0, atol=0)
+
+
+def test_follows_a_stride_changed_after_construction():
+    layer = make_layer(**GEOMETRIES['padded'])
+    layer.stride = (2, 2)
+    x, codes = torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double()
+    expected = generated_conv(x, dense_coefficients(layer, codes), layer)
+    torch.testing.assert_close(run(layer, x, codes), expected, rtol=0, atol=1e-12)
