@@ -1,4 +1,4 @@
-# The UNet landmark detector with generated filters on rendered faces: nothing to download, less than five minutes on two
+# The UNet landmark detector with generated filters on rendered faces: nothing to download, two to three minutes on two
 # CPU cores. A small version of fg_unet_mtfl.py.
 _base_ = './demo_unet_faces_baseline.py'
 

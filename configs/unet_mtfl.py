@@ -9,4 +9,5 @@ _base_ = [
 default_hooks = dict(
     checkpoint=dict(save_best='NME/AVG', rule='less'),
     landmarks=dict(type='LandmarkVisualizationHook'),
+    swap=dict(type='SwapEvaluationHook', metric=dict(type='NormalizedMeanError')),
 )

@@ -23,7 +23,7 @@ custom_hooks = [
     dict(type='ThroughputHook'),
 ]
 vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(type='FGVisualizer', name='visualizer', vis_backends=vis_backends)
+visualizer = dict(type='FGVisualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 log_level = 'INFO'
 load_from = None

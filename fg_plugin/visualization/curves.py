@@ -1,10 +1,14 @@
 """Loss terms and metrics over the epochs."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+# A curve that falls by such a factor hides its end on a linear axis.
+_LOGARITHMIC_FROM = 4
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -35,18 +39,19 @@ def draw_curves(train: Rows, val: Rows, title: str = '') -> Figure:
     if not panels:
         raise ValueError('train and val should hold at least one curve, but both are empty')
     figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout='constrained')
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, 45 * len(panels)))
     for axes, names in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         if names is losses:
             _plot(axes, train, names, marker='')
             axes.set(title='training loss')
-            if all(row[name] > 0 for row in train for name in names if name in row):
-                axes.set_yscale('log')
         else:
             group = _group(names[0])
             _plot(axes, train, [name for name in (f'train_{group}',) if any(name in row for row in train)], marker='')
             _plot(axes, val, names, marker='o')
             axes.set(title=group)
+        values = [value for line in axes.lines for value in line.get_ydata()]
+        if min(values) > 0 and max(values) > _LOGARITHMIC_FROM * min(values):
+            axes.set_yscale('log')
         axes.set(xlabel='epoch')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+import torch
+
+from fg_plugin.hooks import FinalMetricsHook
+
+
+def test_training_report(toy_runner, tmp_path):
+    runner = toy_runner()
+    runner.register_hook(FinalMetricsHook())
+    runner.train()
+    report = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
+    assert report['metrics']['toy/acc'] == runner.message_hub.log_scalars['val/toy/acc'].current()
+    assert report['epochs'] == 3
+    assert report['iterations'] == 18
+    assert report['batch_size'] == 4
+    assert report['processes'] == 1
+    assert report['seed'] == 0
+    assert report['config'] == 'toy_config.py'
+    assert report['parameters'] == sum(parameter.numel() for parameter in runner.model.parameters())
+    assert report['versions']['torch'] == torch.__version__.split('+')[0]
+    assert {'python', 'numpy'} <= report['versions'].keys()
+    assert f'{torch.get_num_threads()} threads' in report['hardware']
+    assert 0 < report['elapsed_seconds'] < 60
+
+
+def test_the_clock_of_a_resumed_run_continues(toy_runner, tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 1000))
+    monkeypatch.setattr('fg_plugin.hooks.final_metrics_hook.perf_counter', lambda: next(clock))
+    runner = toy_runner('first', train_cfg={'max_epochs': 2})
+    runner.register_hook(FinalMetricsHook())
+    runner.train()
+    runner = toy_runner('second', resume=True, load_from=str(tmp_path / 'first' / 'epoch_2.pth'))
+    runner.register_hook(FinalMetricsHook())
+    runner.train()
+    # 2,000 seconds until the checkpoint of epoch 2, then one reading after epoch 3 and one at the end.
+    assert json.loads((tmp_path / 'second' / 'metrics.json').read_text())['elapsed_seconds'] == 4000
+
+
+def test_test_report(toy_runner, tmp_path):
+    toy_runner('trained').train()
+    checkpoint = str(tmp_path / 'trained' / 'epoch_3.pth')
+    runner = toy_runner('run', load_from=checkpoint)
+    runner.register_hook(FinalMetricsHook())
+    metrics = runner.test()
+    report = json.loads((tmp_path / 'run' / 'test_metrics.json').read_text())
+    assert report['metrics'] == pytest.approx(metrics)
+    assert report['checkpoint'] == checkpoint
+    assert not (tmp_path / 'run' / 'metrics.json').exists()

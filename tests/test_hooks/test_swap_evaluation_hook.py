@@ -1,0 +1,117 @@
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmengine.runner import Runner
+
+from fg_plugin.hooks import SwapEvaluationHook
+from fg_plugin.hooks.swap_evaluation_hook import other_images
+from fg_plugin.models import ImageClassifier
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+class LeakyBackbone(BaseModule):
+    """A backbone whose features are those of the conditioning image, where there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 1, 1)
+        self.other = None
+
+    def forward(self, x):
+        return (x if self.other is None else self.other,)
+
+    @contextmanager
+    def conditioned_on(self, x):
+        self.other = x
+        yield
+        self.other = None
+
+
+class LabelledImages(torch.utils.data.Dataset):
+    """Image i is a one-hot vector of its label i."""
+
+    def __len__(self):
+        return 10
+
+    def __getitems__(self, indices):
+        index = torch.as_tensor(indices)
+        images = (255 * torch.eye(10, dtype=torch.uint8))[index].view(-1, 1, 1, 10)
+        return {'inputs': images, 'data_samples': {'labels': index, 'index': index}}
+
+
+def test_other_images_are_uniform_over_the_others():
+    count = 5
+    counts = torch.zeros(count, count)
+    for seed in range(2000):
+        counts[torch.arange(count), other_images(count, seed)] += 1
+    assert (counts.diagonal() == 0).all()
+    others = counts[~torch.eye(count, dtype=torch.bool)]
+    assert others.min() > 400
+    assert others.max() < 600
+
+
+def test_predictions_follow_the_other_image():
+    model = ImageClassifier(LeakyBackbone(), {'type': 'LinearClsHead', 'in_channels': 10, 'num_classes': 10})
+    with torch.no_grad():
+        model.head.fc.weight.copy_(torch.eye(10))
+        model.head.fc.bias.zero_()
+    dataloader = torch.utils.data.DataLoader(LabelledImages(), batch_size=4, collate_fn=lambda batch: batch)
+    hook = SwapEvaluationHook()
+    assert hook._evaluate(model, dataloader) == {'accuracy/top1': 0}
+    # Its own image instead of another one gives all labels back.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('fg_plugin.hooks.swap_evaluation_hook.other_images', lambda count, seed: torch.arange(count))
+        assert hook._evaluate(model, dataloader) == {'accuracy/top1': 100}
+
+
+def digits_runner(folder, config, interval=0):
+    cfg = Config.fromfile(CONFIGS / config, lazy_import=False)
+    settings = {
+        'work_dir': str(folder),
+        'experiment_name': uuid.uuid4().hex,
+        'train_dataloader.dataset.num_images': 64,
+        'val_dataloader.dataset.num_images': 20,
+        'test_dataloader.dataset.num_images': 20,
+        'train_cfg.max_epochs': 3,
+        'default_hooks.swap.interval': interval,
+    }
+    cfg.merge_from_dict(settings)
+    return Runner.from_cfg(cfg)
+
+
+def swap_lines(folder):
+    log = next(folder.glob('*/*.log')).read_text()
+    return ['swap/accuracy_top1' in line for line in log.splitlines() if 'Epoch(val)' in line]
+
+
+@pytest.mark.parametrize(('interval', 'epochs'), [(0, [False, False, True]), (2, [False, True, True])])
+def test_logged_at_the_wanted_epochs(tmp_path, interval, epochs):
+    runner = digits_runner(tmp_path, 'demo_digits.py', interval)
+    runner.train()
+    assert swap_lines(tmp_path) == epochs
+    assert '"swap/accuracy_top1"' in (tmp_path / 'metrics.json').read_text()
+
+
+def test_a_baseline_is_left_alone(tmp_path):
+    digits_runner(tmp_path, 'demo_digits_baseline.py').train()
+    assert swap_lines(tmp_path) == [False, False, False]
+
+
+def test_a_test_run_evaluates_too(tmp_path):
+    assert 'swap/accuracy_top1' in digits_runner(tmp_path, 'demo_digits.py').test()
+
+
+def test_one_image_has_no_other():
+    with pytest.raises(ValueError, match='needs at least 2 images in the data set, but got 1'):
+        other_images(1, 0)
+
+
+def test_negative_interval():
+    with pytest.raises(ValueError, match=r'interval should be 0 \(after the last epoch\) or .* but got -1'):
+        SwapEvaluationHook(interval=-1)
