@@ -1,5 +1,7 @@
 """Filters from one image, prediction on another (section 4.4.2)."""
 
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -67,7 +69,7 @@ class SwapEvaluationHook(Hook):
                 metrics[key] = value
 
     @torch.no_grad()
-    def _evaluate(self, model: torch.nn.Module, dataloader: DataLoader) -> dict[str, float]:
+    def _evaluate(self, model: Any, dataloader: DataLoader) -> dict[str, float]:
         dataset = dataloader.dataset
         others = other_images(len(dataset), self.seed)  # type: ignore[arg-type]
         model.eval()

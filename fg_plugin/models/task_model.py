@@ -1,5 +1,7 @@
 """What the task models share: a backbone, a head, and the reconstruction loss of the generators inside."""
 
+from typing import Any
+
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -31,8 +33,8 @@ class TaskModel(BaseModel):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(data_preprocessor or {'type': 'BatchDataPreprocessor'}, init_cfg)
-        self.backbone = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
-        self.head = MODELS.build(head) if isinstance(head, dict) else head
+        self.backbone: Any = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
+        self.head: Any = MODELS.build(head) if isinstance(head, dict) else head
 
     def forward(
         self, inputs: Tensor, data_samples: dict[str, Tensor] | None = None, mode: str = 'tensor'
