@@ -55,7 +55,7 @@ def _describe(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor])
     differences = '; '.join(f'{kind}: {_list(names)}' for kind, names in parts.items() if names)
     return (
         f'the checkpoint should fit the model of the config, but it is of another architecture ({differences}). '
-        'Use the config it was trained with'
+        'Use the config it was trained with, or train from the part that fits with tools/train.py --partial-load'
     )
 
 
