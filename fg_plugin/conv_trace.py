@@ -1,5 +1,6 @@
 """What each convolution of a network sees in one forward."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
@@ -16,12 +17,14 @@ class ConvCall(NamedTuple):
 
 TRACE_BATCH = 2
 
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks')
+
 
 def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.Module, ConvCall]:
     """Run ``model`` on fake tensors (shapes only, nothing is computed) and record every convolution's first call.
 
     Args:
-        model: Any image model; its modes, buffers and parameters are left as they are.
+        model: Any image model. Its modes, buffers and parameters are left as they are, its own hooks do not run.
         input_size: ``(C, H, W)`` of one input image.
 
     Returns:
@@ -35,11 +38,16 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
     def record(module: nn.Module, args: tuple, out: torch.Tensor) -> None:
         calls.setdefault(module, ConvCall(tuple(args[0].shape), tuple(out.shape)))
 
-    handles = [module.register_forward_hook(record) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    modes = {module: module.training for module in model.modules()}
     parameter = next(model.parameters())
+    modes = {module: module.training for module in model.modules()}
+    hooks = {(module, name): getattr(module, name) for module in modes for name in _HOOKS}
     try:
         model.eval()
+        for module, name in hooks:
+            setattr(module, name, OrderedDict())
+        for module in modes:
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(record)
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             model(torch.zeros(TRACE_BATCH, *input_size, dtype=parameter.dtype, device=parameter.device))
     except Exception as error:
@@ -48,8 +56,8 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
             f'{type(error).__name__}: {error}. Give the input_size it is used with.'
         ) from error
     finally:
-        for handle in handles:
-            handle.remove()
+        for (module, name), original in hooks.items():
+            setattr(module, name, original)
         for module, training in modes.items():
             module.training = training
     return calls

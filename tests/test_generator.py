@@ -1,0 +1,90 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from reference import reconstruction_bce
+from torch import nn
+
+from fg_plugin.generator import FilterGenerator, reconstruction_loss
+from fg_plugin.layers import AEFeatureNeck, Autoencoder
+
+
+def make_generator(weight=1.0, image_size=16):
+    autoencoder = Autoencoder(1, 3, ((4, 1), (6, 2)), ('up',) if weight else None)
+    neck = AEFeatureNeck(autoencoder.channels, autoencoder.feature_sizes(image_size))
+    return FilterGenerator(autoencoder, neck, image_size, weight)
+
+
+def test_codes():
+    assert [tuple(code.shape) for code in make_generator()(torch.rand(3, 1, 16, 16))] == [(3, 4), (3, 6)]
+
+
+def test_images_of_another_size_are_resized():
+    generator = make_generator().eval()
+    image = torch.rand(1, 1, 1, 1).expand(1, 1, 40, 24)
+    for code, expected in zip(generator(image), generator(image[:, :, :16, :16]), strict=True):
+        torch.testing.assert_close(code, expected)
+
+
+def test_reconstruction_loss_is_equation_1():
+    generator = make_generator(weight=0.5).double()
+    images = torch.rand(3, 1, 16, 16, dtype=torch.float64)
+    generator(images)
+    logits = generator.autoencoder.decode(generator.autoencoder.encode(images))
+    torch.testing.assert_close(reconstruction_loss(generator).double(), 0.5 * reconstruction_bce(images, logits))
+
+
+def test_reconstruction_loss_is_summed_over_the_model_and_taken_once():
+    model = nn.ModuleList([make_generator(), make_generator()])
+    images = torch.rand(3, 1, 16, 16)
+    for generator in model:
+        generator(images)
+    expected = sum(generator._pending_loss for generator in model)
+    torch.testing.assert_close(reconstruction_loss(model), expected)
+    assert reconstruction_loss(model) is None
+
+
+def test_every_parameter_gets_a_gradient():
+    generator = make_generator()
+    codes = generator(torch.rand(3, 1, 16, 16))
+    (sum(code.sum() for code in codes) + reconstruction_loss(generator)).backward()
+    assert all(parameter.grad is not None for parameter in generator.parameters())
+
+
+@pytest.mark.parametrize('weight', [0, 1])
+def test_no_reconstruction_in_evaluation_or_without_weight(weight):
+    generator = make_generator(weight).train(weight == 0)
+    generator(torch.rand(3, 1, 16, 16))
+    assert reconstruction_loss(generator) is None
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_leave_the_pending_loss_behind(copied):
+    generator = make_generator()
+    generator(torch.rand(3, 1, 16, 16))
+    assert reconstruction_loss(copied(generator)) is None
+    assert reconstruction_loss(generator) is not None
+
+
+@pytest.mark.parametrize(
+    ('images', 'message'),
+    [
+        (torch.rand(2, 3, 16, 16), r'needs images of 1 channels, but got 3: input of shape \(2, 3, 16, 16\)'),
+        (torch.rand(1, 1, 16, 16), 'at least 2 images.*but got 1.*drop_last=True'),
+        (torch.full((2, 1, 16, 16), 2.0), r'should be in \[0, 1\], but the images are in \[2, 2\].*input_mean'),
+        (torch.full((2, 1, 16, 16), -1.0), r'should be in \[0, 1\]'),
+    ],
+)
+def test_refuses_images(images, message):
+    with pytest.raises(ValueError, match=message):
+        make_generator()(images)
+
+
+def test_refuses_a_decoder_that_would_never_run():
+    autoencoder = Autoencoder(1, 3, ((4, 1),), ())
+    neck = AEFeatureNeck((4,), (8,))
+    with pytest.raises(ValueError, match='decoder exactly if reconstruction_weight > 0'):
+        FilterGenerator(autoencoder, neck, 8, reconstruction_weight=0)
+    with pytest.raises(ValueError, match='reconstruction_weight should be >= 0, but got -1'):
+        FilterGenerator(autoencoder, neck, 8, reconstruction_weight=-1)
