@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -72,6 +74,7 @@ class FinalMetricsHook(Hook):
         config = getattr(runner.cfg, 'filename', None)
         report = {
             'config': Path(config).name if config else runner.experiment_name,
+            'command': shlex.join(['python', *sys.argv]),
             'metrics': metrics,
             **facts,
             'seed': runner.seed,
@@ -88,7 +91,7 @@ class FinalMetricsHook(Hook):
 
 def _package_versions() -> dict[str, str]:
     versions = {}
-    for name in ('torch', 'mmengine', 'onedl-mmengine', 'numpy'):
+    for name in ('torch', 'torchvision', 'timm', 'mmengine', 'onedl-mmengine', 'numpy'):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -97,5 +100,15 @@ def _package_versions() -> dict[str, str]:
 
 
 def _hardware() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
     return f'{device}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.platform()}'
+
+
+def _cpu_name() -> str:
+    """Name of the processor: Linux keeps it out of reach of ``platform.processor``."""
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor() or platform.machine()

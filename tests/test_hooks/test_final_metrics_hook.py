@@ -6,7 +6,8 @@ import torch
 from fg_plugin.hooks import FinalMetricsHook
 
 
-def test_training_report(toy_runner, tmp_path):
+def test_training_report(toy_runner, tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['tools/train.py', 'toy_config.py', '--cfg-options', 'a=[1, 2]'])
     runner = toy_runner()
     runner.register_hook(FinalMetricsHook())
     runner.train()
@@ -18,6 +19,7 @@ def test_training_report(toy_runner, tmp_path):
     assert report['processes'] == 1
     assert report['seed'] == 0
     assert report['config'] == 'toy_config.py'
+    assert report['command'] == "python tools/train.py toy_config.py --cfg-options 'a=[1, 2]'"
     assert report['parameters'] == sum(parameter.numel() for parameter in runner.model.parameters())
     assert report['versions']['torch'] == torch.__version__.split('+')[0]
     assert {'python', 'numpy'} <= report['versions'].keys()
