@@ -32,17 +32,22 @@ class LandmarkVisualizationHook(Hook):
         columns: Images in a row.
         rows: Rows of first images, above one row of the worst.
         eyes: Positions of the two eye centres among the landmarks, whose distance errors are relative to.
+        draw_images: Whether to draw the images behind the landmarks. Pictures of data whose licence forbids passing it
+            on, such as MTFL, are shared without.
 
     Raises:
         ValueError: If ``columns`` or ``rows`` is less than one.
     """
 
-    def __init__(self, columns: int = 8, rows: int = 2, eyes: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self, columns: int = 8, rows: int = 2, eyes: tuple[int, int] = (0, 1), draw_images: bool = True
+    ) -> None:
         if min(columns, rows) < 1:
             raise ValueError(f'columns and rows should be at least 1, but got {columns} and {rows}')
         self.columns = columns
         self.rows = rows
         self.eyes = eyes
+        self.draw_images = draw_images
         self._first: list[_Prediction] = []
         self._worst: list[_Prediction] = []
 
@@ -59,7 +64,7 @@ class LandmarkVisualizationHook(Hook):
         if data_batch is None or outputs is None:
             return
         predictions = [
-            _Prediction(image, sample['pred_landmarks'], sample['gt_landmarks'], self._error(sample))
+            _Prediction(image if self.draw_images else torch.zeros_like(image), sample['pred_landmarks'], sample['gt_landmarks'], self._error(sample))
             for image, sample in zip(data_batch['inputs'], outputs, strict=True)
         ]
         self._first += predictions[: self.rows * self.columns - len(self._first)]

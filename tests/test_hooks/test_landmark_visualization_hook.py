@@ -67,3 +67,14 @@ def test_draws_after_a_test(tmp_path):
 def test_an_empty_grid_is_refused():
     with pytest.raises(ValueError, match='columns and rows should be at least 1, but got 0 and 2'):
         LandmarkVisualizationHook(columns=0)
+
+
+def test_images_that_must_not_be_passed_on_are_left_out(tmp_path, monkeypatch):
+    drawn = []
+    draw = landmark_grid.draw_landmark_grid
+    monkeypatch.setattr(
+        'fg_plugin.hooks.landmark_visualization_hook.draw_landmark_grid',
+        lambda rows, title: drawn.append(rows) or draw(rows, title),
+    )
+    feed(LandmarkVisualizationHook(draw_images=False), Recorder(tmp_path), [5.0, 40.0])
+    assert not any(row.images.any() for row in drawn[0])
