@@ -84,7 +84,7 @@ def convert_(
             f'include={tuple(include)} and exclude={tuple(exclude)} leave nothing to convert: {_list_reasons(reasons)}.'
         )
     level_of = _assign_levels(chosen, levels, code_dims, level_sizes, {name: calls[convs[name]] for name in chosen})
-    layers = {}
+    layers: dict[nn.Module, nn.Module] = {}
     for name in chosen:
         try:
             layer = FilterRepoConv.from_conv(
@@ -202,5 +202,5 @@ def _replace_(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> 
     for parent in list(model.modules()):
         # Not named_children(): it lists a module that has two names only once.
         for child_name, child in parent._modules.items():
-            if child in replacements:
+            if child is not None and child in replacements:
                 parent._modules[child_name] = replacements[child]

@@ -41,5 +41,3 @@ def reconstruction_bce(images: Tensor, logits: Tensor) -> Tensor:
     reconstructed = torch.sigmoid(logits)
     terms = images * torch.log(reconstructed) + (1 - images) * torch.log(1 - reconstructed)
     return -terms.sum() / images.numel()
-
-

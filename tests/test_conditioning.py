@@ -96,10 +96,15 @@ def test_four_threads_do_not_see_each_other():
 
 def test_the_scope_ends_with_an_error_and_nests():
     outer, inner = (Conditioning(nn.Identity(), (torch.zeros(1, 1),)) for _ in range(2))
-    with conditioning_scope(outer):
-        with pytest.raises(KeyError), conditioning_scope(inner):
+
+    def fail():
+        with conditioning_scope(inner):
             assert current_conditioning() is inner
             raise KeyError
+
+    with conditioning_scope(outer):
+        with pytest.raises(KeyError):
+            fail()
         assert current_conditioning() is outer
     assert current_conditioning() is None
 

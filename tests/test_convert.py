@@ -127,7 +127,11 @@ def test_revert_is_all_or_none():
 @pytest.mark.parametrize(
     ('options', 'error', 'message'),
     [
-        (dict(include=['stern']), NothingMatchedError, "'stern' matches none of the 6 convolutions. Closest names: stem"),
+        (
+            dict(include=['stern']),
+            NothingMatchedError,
+            "'stern' matches none of the 6 convolutions. Closest names: stem",
+        ),
         (dict(exclude=['head.*']), NothingMatchedError, r"'head\.\*' matches none"),
         (dict(include=['unused']), ValueError, "'unused', which cannot be converted: the model's forward does not"),
         (dict(include=['un*']), NothingMatchedError, 'leave nothing to convert'),
@@ -135,7 +139,11 @@ def test_revert_is_all_or_none():
         (dict(levels={'stem': 0}), ValueError, "does not cover 'shared'"),
         (dict(levels={'*': 3}), ValueError, r"levels\['\*'\] should be in \[0, 3\), but got 3"),
         (dict(levels={'stern': 0}), NothingMatchedError, 'matches no converted convolution. Closest names: stem'),
-        (dict(num_base_filters=0), ValueError, "'stem' cannot be converted: num_base_filters should be >= 1, but got 0"),
+        (
+            dict(num_base_filters=0),
+            ValueError,
+            "'stem' cannot be converted: num_base_filters should be >= 1, but got 0",
+        ),
         (dict(head='dense'), ValueError, "'stem' cannot be converted: head should be one of"),
         (dict(input_size=(1, 16, 16)), ValueError, r'does not run on a batch of 2 inputs of size \(1, 16, 16\)'),
     ],

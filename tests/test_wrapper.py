@@ -36,7 +36,9 @@ class Backbone(BaseModule):
 def make_wrapper(backbone=None, **options):
     torch.manual_seed(0)
     options = {
-        'autoencoder': dict(type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 1), (6, 2)), decoder=('up',)),
+        'autoencoder': dict(
+            type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 1), (6, 2)), decoder=('up',)
+        ),
         'neck': dict(type='AEFeatureNeck'),
         'image_size': 16,
         'convert': dict(init='orthogonal'),
@@ -217,7 +219,9 @@ def test_builds_from_a_registered_backbone():
         dict(
             type='FGBackboneWrapper',
             backbone=dict(type='UNet', n=4),
-            autoencoder=dict(type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 1), (6, 2)), decoder=('up',)),
+            autoencoder=dict(
+                type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 1), (6, 2)), decoder=('up',)
+            ),
             neck=dict(type='AEFeatureNeck'),
             image_size=16,
             convert=dict(levels='resolution', exclude=['down.0.conv']),

@@ -45,8 +45,8 @@ class AEFeatureNeck(nn.Module):
             )
         self.code_dims = tuple(in_channels)
         self.levels = nn.ModuleList()
-        for level, (channels, size, convs) in enumerate(zip(in_channels, in_sizes, reductions, strict=True)):
-            convs = [Reduction(*conv) for conv in convs]
+        for level, (channels, size, reduction) in enumerate(zip(in_channels, in_sizes, reductions, strict=True)):
+            convs = [Reduction(*conv) for conv in reduction]
             left = reduced_size(size, convs)
             if left != 1:
                 raise ValueError(

@@ -140,5 +140,9 @@ class LowRankHead(nn.Module):
         orthogonal_(self.right)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)
-        if self.base is not None:
+        if self.base is None:
+            return
+        if coefficients is None:
+            nn.init.eye_(self.base)
+        else:
             self.base.copy_(coefficients)

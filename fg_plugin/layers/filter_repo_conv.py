@@ -1,6 +1,6 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ class FilterRepoConv(nn.Conv2d):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = 'zeros',
+        padding_mode: Literal['zeros', 'reflect', 'replicate', 'circular'] = 'zeros',
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
@@ -186,7 +186,7 @@ class FilterRepoConv(nn.Conv2d):
             self.coefficient_head.init_orthogonal_(min(self.num_base_filters, self.weight[0].numel()))
 
     @torch.no_grad()
-    def _preserve_(self, weight: nn.Parameter) -> None:
+    def _preserve_(self, weight: Tensor) -> None:
         if self.num_base_filters == self.out_channels:
             self.weight = weight
             self.coefficient_head.init_static_(None)

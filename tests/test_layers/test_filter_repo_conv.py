@@ -165,7 +165,8 @@ def test_meta_device():
 @pytest.mark.parametrize('num_base_filters', [None, 16, 48])
 def test_from_scratch_the_output_keeps_the_scale_of_plain_convolutions(head, num_base_filters):
     # What initialisation sets is the expected second moment over weights and samples. That of one deep random network
-    # is spread over more than 2x, so each layer's gain is averaged over twelve networks of 16 samples before it enters the product.
+    # is spread over more than 2x, so each layer's gain is averaged over twelve networks of 16 samples before it enters
+    # the product.
     torch.manual_seed(0)
     width, depth, networks, ratio = 32, 10, 12, 1.0
     generated, plain = (torch.randn(networks, 16, width, 6, 6) for _ in range(2))
@@ -283,7 +284,7 @@ def test_refuses_a_head_that_does_not_fit_into_memory():
 def test_without_conditioning_the_layer_is_named():
     layer = make_layer(in_channels=3, out_channels=4, kernel_size=3)
     layer.name = 'stage1.conv2'
-    with pytest.raises(RuntimeError, match="'stage1.conv2' was called without conditioning.*conditioned_on"):
+    with pytest.raises(RuntimeError, match=r"'stage1\.conv2' was called without conditioning.*conditioned_on"):
         layer(torch.zeros(1, 3, 5, 5))
 
 
