@@ -36,8 +36,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` on local disk, safe against a run killed at any moment.
 
     Each file is whole or absent; an outdated checkpoint is removed after its successor is written, not before; and the
-    pointer ``last_checkpoint`` is renamed into place. The arguments are those of ``CheckpointHook``, except that files
-    are always local.
+    pointer ``last_checkpoint`` is renamed into place. A validation outside training (``runner.val()``) saves no best
+    checkpoint, where ``CheckpointHook`` ends in an error. The arguments are those of ``CheckpointHook``, except that
+    files are always local.
 
     Raises:
         ValueError: Before training, if the run could not be resumed exactly: an epoch-based loop with checkpoints by
@@ -46,6 +47,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, backend_args={'backend': 'atomic_local'}, **kwargs)
+        self._training = False
 
     def before_train(self, runner: Runner) -> None:
         """Check that epochs and checkpoints agree; start from the kept checkpoints of a resumed run."""
@@ -53,6 +55,12 @@ class AtomicCheckpointHook(CheckpointHook):
             self._check_epoch_boundary(runner)
         super().before_train(runner)
         self.file_backend = _KeepUntilReplaced()
+        self._training = True
+
+    def after_train(self, runner: Runner) -> None:
+        """Publish what ``published_keys`` asks for; later validations save nothing."""
+        super().after_train(runner)
+        self._training = False
 
     def _check_epoch_boundary(self, runner: Runner) -> None:
         if not self.by_epoch:
@@ -74,6 +82,8 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self._training:
+            return
         with self._keeping_obsolete_files():
             super()._save_best_checkpoint(runner, metrics)
 

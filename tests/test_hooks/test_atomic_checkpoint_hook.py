@@ -81,3 +81,16 @@ def test_resuming_in_the_middle_of_an_epoch_is_refused(toy_runner, tmp_path):
     )
     with pytest.raises(ValueError, match=r'1 epochs of 5 iterations\), but the checkpoint was saved after iteration 6'):
         resumed.train()
+
+
+def test_a_validation_outside_training_saves_nothing(toy_runner, tmp_path):
+    alone = toy_runner('alone')
+    assert alone.val()['toy/images'] == 23
+    assert checkpoints(tmp_path / 'alone') == []
+
+    improving = {'val_evaluator.type': 'ToyEpochMetric', 'default_hooks.checkpoint.save_best': 'epoch'}
+    trained = toy_runner('trained', **improving)
+    trained.train()
+    before = checkpoints(tmp_path / 'trained')
+    assert trained.val()['epoch'] == 4
+    assert checkpoints(tmp_path / 'trained') == before
