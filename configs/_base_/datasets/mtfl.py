@@ -1,6 +1,6 @@
 # Every epoch is measured on the test set, as in the paper's curves; the last epoch is the result. To choose
-# hyperparameters, hold out a part of the training set instead: --cfg-options train_dataloader.dataset.val_size=5000
-# val_dataloader.dataset.split=val val_dataloader.dataset.val_size=5000
+# hyperparameters, hold out a part of the training set instead: --cfg-options train_dataloader.dataset.val_size=1000
+# val_dataloader.dataset.split=val val_dataloader.dataset.val_size=1000
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,

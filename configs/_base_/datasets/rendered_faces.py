@@ -11,7 +11,7 @@ val_dataloader = dict(
     num_workers=0,
     collate_fn=dict(type='batch_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='RenderedFaces', split='test'),
+    dataset=dict(type='RenderedFaces', split='test', num_images=500),
 )
 val_evaluator = dict(type='NormalizedMeanError')
 test_dataloader = val_dataloader
