@@ -63,9 +63,10 @@ class LandmarkVisualizationHook(Hook):
         """Keeps the first and the worst predictions."""
         if data_batch is None or outputs is None:
             return
+        images = data_batch['inputs'] if self.draw_images else torch.zeros_like(data_batch['inputs'])
         predictions = [
-            _Prediction(image if self.draw_images else torch.zeros_like(image), sample['pred_landmarks'], sample['gt_landmarks'], self._error(sample))
-            for image, sample in zip(data_batch['inputs'], outputs, strict=True)
+            _Prediction(image, sample['pred_landmarks'], sample['gt_landmarks'], self._error(sample))
+            for image, sample in zip(images, outputs, strict=True)
         ]
         self._first += predictions[: self.rows * self.columns - len(self._first)]
         self._worst = sorted(self._worst + predictions, key=lambda prediction: -prediction.error)[: self.columns]
