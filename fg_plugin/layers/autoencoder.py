@@ -75,7 +75,18 @@ class Autoencoder(nn.Module):
         return nn.Sequential(*layers)
 
     def feature_sizes(self, image_size: int) -> tuple[int, ...]:
-        """Return the side of each encoder level's feature map for a square image of side ``image_size``."""
+        """Return the side of each encoder level's feature map for a square image of side ``image_size``.
+
+        Raises:
+            ValueError: If the decoder would not return to ``image_size``.
+        """
+        shrinking = math.prod(self.strides)
+        if self.decoder is not None and (image_size < 1 or image_size % shrinking):
+            fitting = max(1, -(-image_size // shrinking)) * shrinking
+            raise ValueError(
+                f"image_size should be a multiple of {shrinking}, the encoder's total stride, so that the decoder "
+                f'returns to it, but got {image_size}. {fitting} would work.'
+            )
         sizes = []
         for stride in self.strides:
             image_size = -(-image_size // stride)

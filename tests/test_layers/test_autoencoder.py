@@ -55,6 +55,14 @@ def test_odd_sizes_are_those_of_the_convolutions():
     assert tuple(feature.shape[-1] for feature in features) == autoencoder.feature_sizes(13)
 
 
+@pytest.mark.parametrize(('size', 'fitting'), [(20, 32), (12, 16), (0, 16)])
+def test_refuses_an_image_that_the_decoder_does_not_return_to(size, fitting):
+    autoencoder = Autoencoder(3, 3, ((4, 2),) * 4, ('up',) * 4)
+    message = f'image_size should be a multiple of 16, .* but got {size}. {fitting} would work'
+    with pytest.raises(ValueError, match=message):
+        autoencoder.feature_sizes(size)
+
+
 def test_without_decoder():
     autoencoder = Autoencoder(1, 3, ((4, 1),), None)
     assert not any('decoder' in name for name, _ in autoencoder.named_parameters())
