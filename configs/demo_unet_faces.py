@@ -1,5 +1,6 @@
 # The UNet landmark detector with generated filters on rendered faces: nothing to download, two to three minutes on two
-# CPU cores. A small version of fg_unet_mtfl.py.
+# CPU cores. A small version of fg_unet_mtfl.py, but for its start: 800 images are too few to train coefficients from
+# scratch, so the filters start as those of an ordinary UNet (init='preserve').
 _base_ = './demo_unet_faces_baseline.py'
 
 model = dict(
@@ -18,7 +19,7 @@ model = dict(
         ),
         neck=dict(type='AEFeatureNeck', reductions=None),
         image_size=64,
-        convert=dict(include=['*'], head='full', num_base_filters=None, init='orthogonal', levels='resolution'),
+        convert=dict(include=['*'], head='full', num_base_filters=None, init='preserve', levels='resolution'),
         reconstruction_weight=1.0,
     )
 )

@@ -1,0 +1,60 @@
+"""Compares finished runs: a table on the screen, and their curves in one picture.
+
+python tools/compare_runs.py work_dirs/mnist_baseline work_dirs/fg_mnist_nenc20_s5 --metrics accuracy/top1 --out out.png
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fg_plugin.visualization.comparison import draw_comparison
+from fg_plugin.visualization.figures import save_figure
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compare the metrics of finished runs.')
+    parser.add_argument('runs', nargs='+', type=Path, help='folders that hold curves.json and metrics.json')
+    parser.add_argument('--metrics', nargs='+', required=True, help='metrics to compare, such as accuracy/top1')
+    parser.add_argument('--out', type=Path, help='PNG with the curves')
+    return parser.parse_args()
+
+
+def read(run: Path, name: str) -> dict:
+    """Read a JSON file of a run.
+
+    Raises:
+        FileNotFoundError: If the run has none, because it is not finished or was trained without the hook.
+    """
+    path = run / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{run} should be the work directory of a finished run, but has no {name} (CurvesHook and '
+            f'FinalMetricsHook write it).'
+        )
+    return json.loads(path.read_text())
+
+
+def table(reports: dict[str, dict], metrics: list[str]) -> str:
+    """Return the final metrics of the runs as a Markdown table."""
+    header = ['run', 'parameters', 'epochs', 'seed', *metrics]
+    lines = [header, ['---'] * len(header)]
+    for name, report in reports.items():
+        values = [f'{report["metrics"][metric]:.2f}' for metric in metrics]
+        lines.append([name, f'{report["parameters"]:,}', str(report['epochs']), str(report['seed']), *values])
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def main(args: argparse.Namespace) -> None:
+    curves = {run.name: read(run, 'curves.json')['val'] for run in args.runs}
+    figure = draw_comparison(curves, args.metrics)
+    print(table({run.name: read(run, 'metrics.json') for run in args.runs}, args.metrics))
+    if args.out:
+        save_figure(figure, args.out)
+
+
+if __name__ == '__main__':
+    try:
+        main(parse_args())
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
