@@ -110,3 +110,14 @@ def test_mistakes_are_one_message(call_failing_tool, toy_config_path, tmp_path, 
 def test_a_missing_checkpoint_is_named(call_failing_tool, toy_config_path, tmp_path):
     message = call_failing_tool('test', toy_config_path, tmp_path / 'epoch_9.pth', '--work-dir', tmp_path)
     assert message.startswith(f'checkpoint should be an existing file, but got {tmp_path / "epoch_9.pth"}')
+
+
+def test_missing_data_is_one_message_before_training(call_failing_tool, tmp_path):
+    config = TOOLS.parent / 'configs' / 'unet_mtfl.py'
+    options = [f'train_dataloader.dataset.data_root={tmp_path}', 'model.backbone.n=4', 'model.head.in_channels=4']
+    message = call_failing_tool('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+    assert message.startswith(f'MTFL is not prepared: {tmp_path}/rot.npz not found')
+    assert 'run python tools/prepare_mtfl.py' in message
+    assert 'Without it, configs/demo_unet_faces.py trains on data that needs no download' in message
+    assert 'Traceback' not in message
+    assert not list((tmp_path / 'run').glob('*.pth'))
