@@ -44,6 +44,9 @@ class FilterRepoConv(nn.Conv2d):
         RuntimeError: In ``forward``, without a conditioning or with one that does not fit.
     """
 
+    # True while load_state_dict runs, which may assign the weight.
+    _loading = False
+
     def __init__(
         self,
         in_channels: int,
@@ -82,7 +85,8 @@ class FilterRepoConv(nn.Conv2d):
         self.path = path
         self.name = ''
         self.preserves_conv = False
-        self.weight = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
+        repository = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
+        self.register_parameter('weight', repository)
         factory: dict[str, Any] = {'device': device, 'dtype': dtype}
         self.coefficient_head: FullHead | LowRankHead
         if head == 'full':
@@ -188,7 +192,7 @@ class FilterRepoConv(nn.Conv2d):
     @torch.no_grad()
     def _preserve_(self, weight: Tensor) -> None:
         if self.num_base_filters == self.out_channels:
-            self.weight = weight
+            self.register_parameter('weight', weight)  # type: ignore[arg-type]
             self.coefficient_head.init_static_(None)
             return
         left, singular_values, right = torch.linalg.svd(weight.detach().double().flatten(1), full_matrices=False)
@@ -197,6 +201,27 @@ class FilterRepoConv(nn.Conv2d):
         coefficients = self.weight.new_zeros(self.out_channels, self.num_base_filters)
         coefficients[:, :rank] = (left * singular_values)[:, :rank].to(weight.dtype)
         self.coefficient_head.init_static_(coefficients)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a new ``weight``: code that folds a batch normalisation into a convolution assigns one.
+
+        Raises:
+            RuntimeError: If ``weight`` is assigned after construction, except by ``load_state_dict(assign=True)``.
+        """
+        if name == 'weight' and 'coefficient_head' in self.__dict__.get('_modules', ()) and not self._loading:
+            raise RuntimeError(
+                f"The weight of the generated-filter layer '{self.name}' is a filter repository and cannot be replaced "
+                f'by another weight, as fusing it with a batch normalisation does: the filters are combined from it '
+                f'for each image. Fuse or reparameterise the network before its conversion.'
+            )
+        super().__setattr__(name, value)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._loading = True
+        try:
+            super()._load_from_state_dict(*args, **kwargs)
+        finally:
+            self._loading = False
 
     def coefficients(self) -> Coefficients:
         """Return the coefficients of the current conditioning.
@@ -264,6 +289,9 @@ class FilterRepoConv(nn.Conv2d):
                 kernel_area=self.weight[0, 0].numel(),
                 out_pixels=height * width,
                 rank=self.coefficient_head.left.shape[1] if isinstance(self.coefficient_head, LowRankHead) else None,
+                in_pixels=x.shape[2] * x.shape[3],
+                training=torch.is_grad_enabled(),
+                channels_last=x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous(),
             )
         )
 

@@ -313,3 +313,29 @@ def test_follows_a_stride_changed_after_construction():
     x, codes = torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double()
     expected = generated_conv(x, dense_coefficients(layer, codes), layer)
     torch.testing.assert_close(run(layer, x, codes), expected, rtol=0, atol=1e-12)
+
+
+class TestFusion:
+    """Folding a batch normalisation into the repository would be silently wrong."""
+
+    def make_block(self):
+        conv = FilterRepoConv.from_conv(nn.Conv2d(3, 4, 3), code_dim=CODE_DIM)
+        conv.name = 'stem.conv'
+        return nn.Sequential(conv, nn.BatchNorm2d(4)).eval()
+
+    def test_mmcv(self):
+        fuse_conv_bn = pytest.importorskip('mmcv.cnn').fuse_conv_bn
+        with pytest.raises(RuntimeError, match=r"'stem\.conv' is a filter repository.*before its conversion"):
+            fuse_conv_bn(self.make_block())
+
+    def test_torch(self):
+        block = self.make_block()
+        with pytest.raises(RuntimeError, match=r"'stem\.conv' is a filter repository.*before its conversion"):
+            torch.nn.utils.fusion.fuse_conv_bn_eval(*block)
+
+    def test_a_checkpoint_can_still_be_assigned(self):
+        block, other = self.make_block(), self.make_block()
+        block.load_state_dict(other.state_dict(), assign=True)
+        assert torch.equal(block[0].weight, other[0].weight)
+        with pytest.raises(RuntimeError, match='cannot be replaced'):
+            block[0].weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
