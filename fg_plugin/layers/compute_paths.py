@@ -41,15 +41,18 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
         return combined if groups == 1 else combined.reshape(batch, -1, *combined.shape[2:])
     static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
     maps = F.conv2d(grouped, coefficients.update_filters(repository), None, *per_group)
-    maps = maps.reshape(batch, groups, -1, *maps.shape[2:])
-    scaled = (maps * coefficients.scale[:, None, :, None, None].to(maps.dtype)).flatten(1, 2)
-    return static + F.conv2d(scaled, coefficients.left[:, :, None, None], groups=groups)
+    weight = (coefficients.left * coefficients.scale.unsqueeze(1)).to(maps.dtype)
+    weight = weight.reshape(batch * groups, -1, weight.shape[2])
+    static = static if groups == 1 else static.reshape(batch * groups, -1, *static.shape[2:])
+    combined = _combine(maps, weight, static)
+    return combined if groups == 1 else combined.reshape(batch, -1, *combined.shape[2:])
 
 
 def materialised(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
     """Generate each sample's filters, then convolve all samples at once as ``B * groups`` groups of one convolution."""
     batch = x.shape[0]
-    filters = coefficients.filters(repository).flatten(0, 1)
+    # Strides of a channels_last repository would make F.conv2d work, slowly, in that format with all B * C channels.
+    filters = coefficients.filters(repository).flatten(0, 1).contiguous()
     out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), filters, None, *conv._replace(groups=batch * conv.groups))
     return out.reshape(batch, -1, *out.shape[2:])
 
@@ -62,11 +65,15 @@ def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
     batch, groups = x.shape[0], conv.groups
     kernel_size = repository.shape[2:]
     height, width = output_size(x.shape[2:], kernel_size, conv)
+    filters = coefficients.filters(repository).flatten(2)
     if tuple(kernel_size) == (1, 1) and conv.padding == (0, 0):
-        patches = x[:, :, :: conv.stride[0], :: conv.stride[1]].flatten(2)
+        strided = x[:, :, :: conv.stride[0], :: conv.stride[1]]
+        if groups == 1:
+            return _combine(strided, filters.to(x.dtype))
+        patches = strided.flatten(2)
     else:
         patches = F.unfold(x, tuple(kernel_size), conv.dilation, conv.padding, conv.stride)
-    filters = coefficients.filters(repository).flatten(2).to(patches.dtype)
+    filters = filters.to(patches.dtype)
     out = filters.unflatten(1, (groups, -1)) @ patches.unflatten(1, (groups, -1))
     return out.reshape(batch, -1, height, width)
 
@@ -76,12 +83,23 @@ def shared(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Conv
     return F.conv2d(x, coefficients.filters(repository)[0].to(x.dtype), None, *conv)
 
 
-def _combine(maps: Tensor, weight: Tensor) -> Tensor:
-    """Combine maps ``(B, M, H, W)`` with coefficients ``(B, N, M)``, keeping the memory format of the maps."""
+def _combine(maps: Tensor, weight: Tensor, static: Tensor | None = None) -> Tensor:
+    """Combine maps ``(B, M, H, W)`` with coefficients ``(B, N, M)``, keeping the memory format of the maps.
+
+    ``static`` ``(B, N, H, W)`` is added in the same pass over the output.
+    """
     if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
-        rows = maps.permute(0, 2, 3, 1).flatten(1, 2) @ weight.transpose(1, 2)
-        return rows.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
-    return (weight @ maps.flatten(2)).unflatten(2, maps.shape[2:])
+        rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(1, 2)
+        if static is None:
+            combined = rows @ weight
+        else:
+            combined = torch.baddbmm(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight)
+        return combined.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
+    if static is None:
+        combined = weight @ maps.flatten(2)
+    else:
+        combined = torch.baddbmm(static.flatten(2), weight, maps.flatten(2))
+    return combined.unflatten(2, maps.shape[2:])
 
 
 def output_size(size: tuple[int, ...], kernel_size: tuple[int, ...], conv: ConvArguments) -> tuple[int, int]:
@@ -107,6 +125,9 @@ class Workload(NamedTuple):
         kernel_area: kh * kw.
         out_pixels: H' * W'.
         rank: Rank of a low-rank head, None for a full one.
+        in_pixels: H * W.
+        training: Whether gradients are needed.
+        channels_last: Whether the input is in channels_last format.
     """
 
     batch: int
@@ -117,6 +138,9 @@ class Workload(NamedTuple):
     kernel_area: int
     out_pixels: int
     rank: int | None
+    in_pixels: int
+    training: bool
+    channels_last: bool
 
 
 def path_costs(work: Workload) -> dict[str, float]:
