@@ -6,6 +6,7 @@ output, and differ only in speed and memory.
 Throughout, ``x`` is ``(B, C, H, W)``, the repository ``(M, C/groups, kh, kw)`` and the output ``(B, N, H', W')``.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -95,10 +96,8 @@ def _combine(maps: Tensor, weight: Tensor, static: Tensor | None = None) -> Tens
         else:
             combined = torch.baddbmm(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight)
         return combined.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
-    if static is None:
-        combined = weight @ maps.flatten(2)
-    else:
-        combined = torch.baddbmm(static.flatten(2), weight, maps.flatten(2))
+    columns = maps.flatten(2)
+    combined = weight @ columns if static is None else torch.baddbmm(static.flatten(2), weight, columns)
     return combined.unflatten(2, maps.shape[2:])
 
 
@@ -143,30 +142,172 @@ class Workload(NamedTuple):
     channels_last: bool
 
 
+class Operations(NamedTuple):
+    """Amounts of the operations that a path consists of, or the price of one unit of each, in nanoseconds.
+
+    Attributes:
+        conv_calls: Convolutions.
+        matmul_calls: (Batched) matrix products.
+        conv: Multiplications of convolutions whose filters are common to the batch. Vectors hold 16 numbers, so that
+            output channels count in multiples of 16.
+        own_conv: The same where each sample has its own filters, as groups of one convolution.
+        depthwise: Multiplications of convolutions with one channel a group.
+        narrow: Multiplications for a convolution with a single input channel, counted where a group has fewer than 16:
+            what such a convolution costs on top.
+        matmul: Multiplications of matrix products.
+        maps: Elements of the maps of base filters.
+        out: Elements of the output, for each time it is written.
+        filters: Elements of generated filters, for each time they are written.
+        patches: Elements of unfolded patches.
+        copied: Elements of inputs and outputs that are rearranged between memory formats.
+    """
+
+    conv_calls: float = 0
+    matmul_calls: float = 0
+    conv: float = 0
+    own_conv: float = 0
+    depthwise: float = 0
+    narrow: float = 0
+    matmul: float = 0
+    maps: float = 0
+    out: float = 0
+    filters: float = 0
+    patches: float = 0
+    copied: float = 0
+
+
+# Fitted to the ratios between the paths' times in the table of tools/benchmark.py (float32, torch 2.15 with oneDNN, one
+# thread of an AVX-512 processor). Only ratios of prices matter for the choice. Training includes the backward.
+INFERENCE_PRICES = Operations(
+    conv_calls=62_000,
+    matmul_calls=27_000,
+    conv=0.023,
+    own_conv=0.026,
+    depthwise=0.1,
+    narrow=0.011,
+    matmul=0.026,
+    maps=0.4,
+    out=0.78,
+    filters=0.37,
+    patches=1.6,
+    copied=0.27,
+)
+TRAINING_PRICES = Operations(
+    conv_calls=240_000,
+    matmul_calls=210_000,
+    conv=0.069,
+    own_conv=0.079,
+    depthwise=0.63,
+    narrow=0.23,
+    matmul=0.075,
+    maps=2.2,
+    out=2.8,
+    filters=1.8,
+    patches=3.2,
+    copied=1.1,
+)
+
+
 def path_costs(work: Workload) -> dict[str, float]:
-    """Estimate the cost of each path for a batch, in equivalent multiply-accumulates of a dense convolution."""
-    batch, n, m, groups, pixels = work.batch, work.out_channels, work.num_base_filters, work.groups, work.out_pixels
-    filter_length = work.in_channels // groups * work.kernel_area
-    if work.rank is None:
-        factored_macs = pixels * (groups * m * filter_length + n * m)
-        generation_macs = n * m * filter_length
-    else:
-        factored_macs = pixels * (n * filter_length + groups * work.rank * filter_length + n * work.rank)
-        generation_macs = n * work.rank * filter_length
-    convolution_macs = pixels * n * filter_length
-    patch_elements = 0 if work.kernel_area == 1 else pixels * groups * filter_length
+    """Estimate the time of each path for a batch, in nanoseconds."""
+    prices = TRAINING_PRICES if work.training else INFERENCE_PRICES
+    operations = {
+        'factored': _factored_operations(work),
+        'materialised': _materialised_operations(work),
+        'unfolded': _unfolded_operations(work),
+    }
     return {
-        'factored': batch * factored_macs,
-        'materialised': batch * (generation_macs + MATERIALISED_SLOWDOWN * convolution_macs),
-        'unfolded': batch * (generation_macs + convolution_macs + PATCH_COST * patch_elements),
+        path: sum(price * amount for price, amount in zip(prices, amounts, strict=True))
+        for path, amounts in operations.items()
     }
 
 
-MATERIALISED_SLOWDOWN = 4.0
-PATCH_COST = 8.0
-
-
+@lru_cache(maxsize=4096)
 def cheapest_path(work: Workload) -> str:
     """Return the name of the path that ``path_costs`` estimates to be the cheapest."""
     costs = path_costs(work)
     return min(costs, key=costs.__getitem__)
+
+
+def _factored_operations(work: Workload) -> Operations:
+    out = work.batch * work.out_channels * work.out_pixels
+    copied = 0 if work.channels_last else work.batch * work.in_channels * work.in_pixels
+    if work.rank is None:
+        base_filters = work.groups * _in_vectors(work.num_base_filters)
+        return Operations(
+            conv_calls=1,
+            matmul_calls=1,
+            conv=work.batch * work.out_pixels * base_filters * _filter_length(work),
+            narrow=_narrow(work, base_filters),
+            matmul=out * work.num_base_filters,
+            maps=work.batch * work.groups * work.num_base_filters * work.out_pixels,
+            out=out,
+            copied=copied,
+        )
+    filters = work.groups * (_in_vectors(work.out_channels // work.groups) + _in_vectors(work.rank))
+    return Operations(
+        conv_calls=2,
+        matmul_calls=2,
+        conv=work.batch * work.out_pixels * filters * _filter_length(work),
+        narrow=_narrow(work, filters),
+        matmul=out * work.rank + work.rank * work.num_base_filters * _filter_length(work),
+        maps=work.batch * work.groups * work.rank * work.out_pixels,
+        out=2 * out,
+        filters=work.out_channels * _filter_length(work),
+        copied=2 * copied,
+    )
+
+
+def _materialised_operations(work: Workload) -> Operations:
+    generation = _generation(work)
+    out = work.batch * work.out_channels * work.out_pixels
+    inputs = work.batch * work.in_channels * work.in_pixels
+    if work.batch > 1:
+        # The samples' channels are put side by side, which in channels_last has to be undone in the output.
+        copied = 2 * inputs + out if work.channels_last else inputs
+    else:
+        copied = 0 if work.channels_last else inputs
+    operations = generation._replace(conv_calls=1, out=out, copied=copied)
+    if work.groups == work.in_channels == work.out_channels and work.groups > 1:
+        return operations._replace(depthwise=out * _filter_length(work), out=2 * out)
+    filters = work.groups * _in_vectors(work.out_channels // work.groups)
+    macs = work.batch * work.out_pixels * filters * _filter_length(work)
+    operations = operations._replace(narrow=_narrow(work, filters))
+    if work.batch * work.groups == 1 and not work.channels_last:
+        return operations._replace(conv=macs)
+    return operations._replace(own_conv=macs)
+
+
+def _unfolded_operations(work: Workload) -> Operations:
+    generation = _generation(work)
+    out = work.batch * work.out_channels * work.out_pixels
+    operations = generation._replace(
+        matmul_calls=generation.matmul_calls + 1, matmul=generation.matmul + out * _filter_length(work), out=out
+    )
+    if work.kernel_area == 1:
+        return operations
+    copied = work.batch * work.in_channels * work.in_pixels + out if work.channels_last else 0
+    patches = work.batch * work.groups * _filter_length(work) * work.out_pixels
+    return operations._replace(patches=patches, copied=copied)
+
+
+def _generation(work: Workload) -> Operations:
+    filters = work.batch * work.out_channels * _filter_length(work)
+    if work.rank is None:
+        return Operations(matmul_calls=1, matmul=filters * work.num_base_filters, filters=filters)
+    update_filters = work.rank * work.num_base_filters * _filter_length(work)
+    # The update is written first, its sum with the static filters after that.
+    return Operations(matmul_calls=2, matmul=filters * work.rank + update_filters, filters=2 * filters)
+
+
+def _filter_length(work: Workload) -> int:
+    return work.in_channels // work.groups * work.kernel_area
+
+
+def _narrow(work: Workload, filters: int) -> int:
+    channels = work.in_channels // work.groups
+    return work.batch * work.out_pixels * work.kernel_area * filters if channels < 16 else 0
+
+
+def _in_vectors(channels: int) -> int:
+    return -(-channels // 16) * 16

@@ -1,0 +1,1 @@
+"""Measurements of the layer beside an ordinary convolution (``tools/benchmark.py``)."""

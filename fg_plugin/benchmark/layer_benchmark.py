@@ -1,0 +1,103 @@
+"""The layer benchmark: every path of ``FilterRepoConv`` beside ``nn.Conv2d`` and timm's ``CondConv2d``."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fg_plugin.benchmark.geometries import Setting
+from fg_plugin.benchmark.memory import peak_bytes
+from fg_plugin.benchmark.timing import Timing, interleaved_times
+from fg_plugin.benchmark.variants import Comparison, calls, compare
+from fg_plugin.benchmark.verdict import Verdict, judge
+from fg_plugin.layers.compute_paths import PATHS
+
+MODES = ('inference', 'training')
+
+# A path this many times slower than the fastest of its head in the first estimate is not measured further.
+HOPELESS = 4.0
+
+# A measurement in which the chosen path looks too slow is repeated once with this many times the rounds.
+CLOSER_LOOK = 5
+
+
+class Measurement(NamedTuple):
+    """All alternatives for one setting in one mode.
+
+    Attributes:
+        setting: What was measured.
+        mode: ``'inference'`` (forward without gradients) or ``'training'`` (forward and backward).
+        times: Seconds of a call by variant, see ``variants.Comparison``.
+        chosen: The path of the cost model, by head.
+        skipped: Why a variant was not run.
+        repeated: Whether this is the second, closer look.
+    """
+
+    setting: Setting
+    mode: str
+    times: dict[str, Timing]
+    chosen: dict[str, str]
+    skipped: dict[str, str]
+    repeated: bool
+
+    def verdicts(self) -> list[Verdict]:
+        """Return for each head how the chosen path compares with the best."""
+        return judge(self.times, self.chosen)
+
+
+def measure_times(
+    settings: Iterable[Setting],
+    rounds: int,
+    max_seconds: float,
+    clock: str = 'wall',
+) -> list[Measurement]:
+    """Time all alternatives of each setting, in inference and in training.
+
+    Args:
+        settings: What to measure.
+        rounds: Rounds of the interleaved measurement.
+        max_seconds: Rounds end early after so long, see ``interleaved_times``.
+        clock: See ``interleaved_times``.
+    """
+    measurements = []
+    for setting in settings:
+        comparison = compare(setting)
+        for mode in MODES:
+            measurement = _measure(setting, comparison, mode, rounds, max_seconds, clock)
+            if not all(verdict.holds for verdict in measurement.verdicts()):
+                measurement = _measure(
+                    setting, comparison, mode, CLOSER_LOOK * rounds, CLOSER_LOOK * max_seconds, clock, repeated=True
+                )
+            measurements.append(measurement)
+    return measurements
+
+
+def _measure(
+    setting: Setting,
+    comparison: Comparison,
+    mode: str,
+    rounds: int,
+    max_seconds: float,
+    clock: str,
+    repeated: bool = False,
+) -> Measurement:
+    times = interleaved_times(calls(comparison, mode), rounds, max_seconds, clock, hopeless_paths)
+    chosen = {head: by_mode[mode] for head, by_mode in comparison.chosen.items()}
+    return Measurement(setting, mode, times, chosen, comparison.skipped, repeated)
+
+
+def hopeless_paths(seconds: dict[str, float]) -> set[str]:
+    """Return the paths that are more than ``HOPELESS`` times slower than the fastest path of their head."""
+    fastest: dict[str, float] = {}
+    paths = [(name, *name.split('/')) for name in seconds if name.partition('/')[2] in PATHS]
+    for name, head, _ in paths:
+        fastest[head] = min(fastest.get(head, seconds[name]), seconds[name])
+    return {name for name, head, _ in paths if seconds[name] > HOPELESS * fastest[head]}
+
+
+def measure_memory(settings: Iterable[Setting]) -> list[tuple[Setting, str, dict[str, int]]]:
+    """Return each setting's peak memory in bytes by variant, in inference and in training."""
+    peaks = []
+    for setting in settings:
+        comparison = compare(setting)
+        for mode in MODES:
+            peaks.append((setting, mode, {name: peak_bytes(call) for name, call in calls(comparison, mode).items()}))
+    return peaks

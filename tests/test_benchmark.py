@@ -1,0 +1,190 @@
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fg_plugin.benchmark.environment import cpu_model, environment
+from fg_plugin.benchmark.geometries import Geometry, Setting, settings
+from fg_plugin.benchmark.layer_benchmark import MODES, hopeless_paths, measure_memory, measure_times
+from fg_plugin.benchmark.memory import peak_bytes
+from fg_plugin.benchmark.report import to_json, to_markdown
+from fg_plugin.benchmark.timing import MIN_ROUNDS, Timing, interleaved_times
+from fg_plugin.benchmark.variants import calls, compare
+from fg_plugin.benchmark.verdict import judge, ratios, wins
+from fg_plugin.layers.compute_paths import PATHS
+
+DENSE = Setting(Geometry('dense', 4, 8, 3, 2, 1, 6), 2, channels_last=True)
+DEPTHWISE = Setting(Geometry('depthwise', 16, 16, 3, 1, 16, 6), 2, channels_last=False)
+HEADS = ('full', 'full M=N/4', 'lowrank')
+
+
+def timing(median, spread=0.0):
+    return Timing(median, (median - spread, median + spread), 5)
+
+
+class TestVariants:
+    def test_every_alternative_is_there(self):
+        expected = {'conv', 'condconv'}
+        expected |= {f'{head}/{what}' for head in HEADS for what in (*PATHS, 'shared', 'layer')}
+        comparison = compare(DENSE)
+        assert set(comparison.variants) == expected
+        assert not comparison.skipped
+        assert all(comparison.chosen[head][mode] in PATHS for head in HEADS for mode in MODES)
+
+    def test_paths_agree_and_have_the_shape_of_the_convolution(self):
+        comparison = compare(DENSE)
+        outputs = {name: call() for name, call in calls(comparison, 'inference').items()}
+        assert {tuple(out.shape) for out in outputs.values()} == {(2, 8, 3, 3)}
+        for head in HEADS:
+            for path in PATHS:
+                torch.testing.assert_close(outputs[f'{head}/{path}'], outputs[f'{head}/layer'], rtol=1e-4, atol=1e-4)
+
+    def test_training_gives_every_gradient(self):
+        comparison = compare(DENSE)
+        for name, call in calls(comparison, 'training').items():
+            gradients = call()
+            assert len(gradients) == 1 + len(comparison.variants[name].leaves)
+
+    def test_leaves_out_the_factored_path_of_depthwise_layers(self):
+        comparison = compare(DEPTHWISE)
+        assert comparison.skipped == {
+            'full/factored': '16 times the multiplications of nn.Conv2d',
+            'lowrank/factored': '9 times the multiplications of nn.Conv2d',
+        }
+        assert not set(comparison.skipped) & set(comparison.variants)
+
+    def test_settings_are_distinct(self):
+        assert len(set(settings())) == len(settings())
+
+
+class TestTiming:
+    def test_rounds_are_interleaved(self):
+        order = []
+        variants = {name: lambda name=name: (order.append(name), time.sleep(2e-3)) for name in 'ab'}
+        times = interleaved_times(variants, 4)
+        assert ''.join(order) == 'aabb' + 'ab' * 4
+        assert all(times[name].rounds == 4 for name in 'ab')
+        assert all(times[name].quartiles[0] <= times[name].median <= times[name].quartiles[1] for name in 'ab')
+
+    def test_a_hopeless_variant_keeps_its_first_estimate(self):
+        times = interleaved_times({'a': lambda: None, 'b': lambda: None}, 5, hopeless=lambda first: {'b'} & set(first))
+        assert (times['a'].rounds, times['b'].rounds) == (5, 1)
+
+    def test_the_time_limit_leaves_a_few_rounds(self):
+        assert interleaved_times({'a': lambda: None}, 50, max_seconds=0.0)['a'].rounds == MIN_ROUNDS
+
+    def test_hopeless_is_meant_within_a_head(self):
+        seconds = {'conv': 1.0, 'full/layer': 99.0, 'full/factored': 9.0, 'full/unfolded': 2.0, 'lowrank/factored': 9.0}
+        assert hopeless_paths(seconds) == {'full/factored'}
+
+
+def test_peak_memory_counts_what_is_alive_together():
+    mebibyte = torch.zeros(2**18)
+
+    def call():
+        first = mebibyte + 1
+        second = first + 1
+        del first
+        return (second + 1).sum()
+
+    assert 2 * 2**20 <= peak_bytes(call) < 2.1 * 2**20
+
+
+class TestVerdict:
+    times = {  # noqa: RUF012
+        'conv': timing(2.0),
+        'full/factored': timing(3.0),
+        'full/materialised': timing(2.5),
+        'full/shared': timing(1.0),
+        'full/layer': timing(9.0),
+        'lowrank/factored': timing(5.0, 0.5),
+        'lowrank/unfolded': timing(5.4, 0.5),
+    }
+
+    def test_judges_the_chosen_path_by_the_best_path(self):
+        full, lowrank = judge(self.times, {'full': 'factored', 'lowrank': 'unfolded'})
+        assert (full.chosen, full.best, full.holds, full.within_spread) == ('factored', 'materialised', False, False)
+        assert full.slowdown == pytest.approx(0.2)
+        assert (lowrank.best, lowrank.holds, lowrank.within_spread) == ('factored', True, True)
+        assert lowrank.slowdown == pytest.approx(0.08)
+
+    def test_refuses_a_choice_that_was_not_measured(self):
+        with pytest.raises(ValueError, match=r"measured, \('factored', 'materialised'\), but got 'unfolded'"):
+            judge(self.times, {'full': 'unfolded'})
+
+    def test_ratios(self):
+        assert ratios(self.times)['full/materialised'] == 1.25
+        assert ratios(self.times)['conv'] == 1
+
+
+class TestReport:
+    @pytest.fixture(scope='class')
+    def measured(self):
+        measurements = measure_times([DENSE, DEPTHWISE], rounds=2, max_seconds=0.0, clock='cpu')
+        return environment(), measurements, measure_memory([DEPTHWISE])
+
+    def test_json_holds_everything(self, measured):
+        facts, measurements, peaks = measured
+        page = json.loads(json.dumps(to_json(facts, measurements, peaks)))
+        assert {'cpu', 'torch', 'timm', 'threads', 'command'} <= set(page['environment'])
+        assert [(m['name'], m['mode']) for m in page['measurements']] == [
+            (name, mode) for name in ('dense', 'depthwise') for mode in MODES
+        ]
+        for measurement in page['measurements']:
+            assert {'median', 'quartiles', 'rounds'} == set(measurement['times']['conv'])
+            assert [verdict['head'] for verdict in measurement['verdicts']] == list(HEADS)
+        assert all(peak['peak_bytes']['conv'] > 0 for peak in page['peak_bytes'])
+
+    def test_markdown_is_made_of_even_tables(self, measured):
+        page = to_markdown(*measured)
+        assert 'dense 4>8 3x3 /2 @6' in page
+        assert '## The choice of the path' in page
+        tables = [block for block in page.split('\n\n') if block.startswith('|')]
+        assert tables
+        for table in tables:
+            assert len({line.count('|') for line in table.strip().splitlines()}) == 1
+
+    def test_counts_wins(self, measured):
+        count = wins(measured[1])
+        assert sum(count[path]['best'] for path in PATHS) == 2 * len(MODES) * len(HEADS)
+        assert sum(count[path]['chosen'] for path in PATHS) == 2 * len(MODES) * len(HEADS)
+
+
+def test_cpu_model_reads_proc_cpuinfo(tmp_path):
+    path = tmp_path / 'cpuinfo'
+    path.write_text('processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n')
+    assert cpu_model(path) == 'Some CPU @ 2 GHz'
+    assert isinstance(cpu_model(tmp_path / 'none'), str)
+
+
+class TestTool:
+    @pytest.fixture(scope='class')
+    def tool(self):
+        path = Path(__file__).parents[1] / 'tools' / 'benchmark.py'
+        spec = importlib.util.spec_from_file_location('benchmark_tool', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def test_writes_both_files(self, tool, tmp_path):
+        out = tmp_path / 'new' / 'layer.json'
+        threads = str(torch.get_num_threads())
+        options = ('--repeats', '1', '--max-seconds', '0', '--only', 'MNIST conv2', '--threads', threads)
+        tool.main(['layer', '--out', str(out), *options])
+        assert len(json.loads(out.read_text())['measurements']) == 8
+        assert 'MNIST conv2' in out.with_suffix('.md').read_text()
+
+    @pytest.mark.parametrize(
+        ('arguments', 'message'),
+        [
+            (('--repeats', '0'), '--repeats should be at least 1, but got 0'),
+            (('--only', 'nothing'), "--only should be part of one of .*'depthwise'.*but got 'nothing'"),
+            (('--clock', 'cpu', '--threads', '2'), '--clock cpu .* needs --threads 1, but got 2'),
+        ],
+    )
+    def test_refuses(self, arguments, message, tool):
+        with pytest.raises(SystemExit, match=message):
+            tool.main(['layer', *arguments])
