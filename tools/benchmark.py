@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     measurements = measure_times(track(selected, 'Timing'), args.repeats, args.max_seconds, args.clock)
     peaks = measure_memory(track(memory_settings(selected), 'Memory'))
-    facts = environment()
+    facts = {**environment(), 'clock': args.clock}
     args.out.write_text(json.dumps(to_json(facts, measurements, peaks), indent=1) + '\n')
     page = args.out.with_suffix('.md')
     page.write_text(to_markdown(facts, measurements, peaks))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fg_plugin.benchmark.geometries import Setting
 from fg_plugin.benchmark.memory import peak_bytes
 from fg_plugin.benchmark.timing import Timing, interleaved_times
-from fg_plugin.benchmark.variants import Comparison, calls, compare
+from fg_plugin.benchmark.variants import calls, compare
 from fg_plugin.benchmark.verdict import Verdict, judge
 from fg_plugin.layers.compute_paths import PATHS
 
@@ -15,7 +15,7 @@ MODES = ('inference', 'training')
 # A path this many times slower than the fastest of its head in the first estimate is not measured further.
 HOPELESS = 4.0
 
-# A measurement in which the chosen path looks too slow is repeated once with this many times the rounds.
+# Where the chosen path looks too slow, the paths of that head are timed once more, with this many times the rounds.
 CLOSER_LOOK = 5
 
 
@@ -28,7 +28,7 @@ class Measurement(NamedTuple):
         times: Seconds of a call by variant, see ``variants.Comparison``.
         chosen: The path of the cost model, by head.
         skipped: Why a variant was not run.
-        repeated: Whether this is the second, closer look.
+        closer_look: Times of the paths of those heads whose chosen path looked too slow in ``times``.
     """
 
     setting: Setting
@@ -36,11 +36,11 @@ class Measurement(NamedTuple):
     times: dict[str, Timing]
     chosen: dict[str, str]
     skipped: dict[str, str]
-    repeated: bool
+    closer_look: dict[str, Timing]
 
     def verdicts(self) -> list[Verdict]:
-        """Return for each head how the chosen path compares with the best."""
-        return judge(self.times, self.chosen)
+        """Return for each head how the chosen path compares with the best, by the closer look where there was one."""
+        return judge({**self.times, **self.closer_look}, self.chosen)
 
 
 def measure_times(
@@ -61,27 +61,25 @@ def measure_times(
     for setting in settings:
         comparison = compare(setting)
         for mode in MODES:
-            measurement = _measure(setting, comparison, mode, rounds, max_seconds, clock)
-            if not all(verdict.holds for verdict in measurement.verdicts()):
-                measurement = _measure(
-                    setting, comparison, mode, CLOSER_LOOK * rounds, CLOSER_LOOK * max_seconds, clock, repeated=True
+            candidates = calls(comparison, mode)
+            times = interleaved_times(candidates, rounds, max_seconds, clock, hopeless_paths)
+            chosen = {head: by_mode[mode] for head, by_mode in comparison.chosen.items()}
+            doubtful = [verdict.head for verdict in judge(times, chosen) if not verdict.holds]
+            closer_look: dict[str, Timing] = {}
+            for head in doubtful:
+                closer_look |= interleaved_times(
+                    {name: call for name, call in candidates.items() if name in _path_names(head)},
+                    CLOSER_LOOK * rounds,
+                    CLOSER_LOOK * max_seconds,
+                    clock,
+                    hopeless_paths,
                 )
-            measurements.append(measurement)
+            measurements.append(Measurement(setting, mode, times, chosen, comparison.skipped, closer_look))
     return measurements
 
 
-def _measure(
-    setting: Setting,
-    comparison: Comparison,
-    mode: str,
-    rounds: int,
-    max_seconds: float,
-    clock: str,
-    repeated: bool = False,
-) -> Measurement:
-    times = interleaved_times(calls(comparison, mode), rounds, max_seconds, clock, hopeless_paths)
-    chosen = {head: by_mode[mode] for head, by_mode in comparison.chosen.items()}
-    return Measurement(setting, mode, times, chosen, comparison.skipped, repeated)
+def _path_names(head: str) -> set[str]:
+    return {f'{head}/{path}' for path in PATHS}
 
 
 def hopeless_paths(seconds: dict[str, float]) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fg_plugin.benchmark.geometries import Setting
-from fg_plugin.benchmark.layer_benchmark import HOPELESS, MODES, Measurement
+from fg_plugin.benchmark.layer_benchmark import CLOSER_LOOK, HOPELESS, MODES, Measurement
 from fg_plugin.benchmark.variants import CODE_DIM, HEAD_SPECS, MAX_MACS_RATIO, NUM_EXPERTS, RANK
 from fg_plugin.benchmark.verdict import TOLERANCE, ratios, wins
 from fg_plugin.layers.compute_paths import PATHS
@@ -14,6 +14,7 @@ from fg_plugin.layers.compute_paths import PATHS
 Peaks = Sequence[tuple[Setting, str, dict[str, int]]]
 
 HEADS = tuple(spec.name for spec in HEAD_SPECS)
+CLOCK_TITLES = {'wall': 'wall clock time', 'cpu': 'CPU time of the process'}
 MODE_TITLES = {'inference': 'Inference: forward', 'training': 'Training: forward and backward'}
 
 
@@ -27,7 +28,7 @@ def to_json(environment: dict[str, object], measurements: Iterable[Measurement],
                 'mode': measurement.mode,
                 'times': {name: timing._asdict() for name, timing in measurement.times.items()},
                 'skipped': measurement.skipped,
-                'repeated': measurement.repeated,
+                'closer_look': {name: timing._asdict() for name, timing in measurement.closer_look.items()},
                 'verdicts': [{**verdict._asdict(), 'holds': verdict.holds} for verdict in measurement.verdicts()],
             }
             for measurement in measurements
@@ -42,7 +43,7 @@ def _setting_json(setting: Setting) -> dict[str, Any]:
     return {**setting.geometry._asdict(), 'batch': setting.batch, 'channels_last': setting.channels_last}
 
 
-def to_markdown(environment: dict[str, object], measurements: Sequence[Measurement], peaks: Peaks) -> str:
+def to_markdown(environment: dict[str, Any], measurements: Sequence[Measurement], peaks: Peaks) -> str:
     """Return the page."""
     parts = [_introduction(environment), _summary(measurements), _choice(measurements)]
     for mode in MODES:
@@ -58,15 +59,16 @@ def to_markdown(environment: dict[str, object], measurements: Sequence[Measureme
     return '\n'.join(parts)
 
 
-def _introduction(environment: dict[str, object]) -> str:
+def _introduction(environment: dict[str, Any]) -> str:
     facts = ', '.join(f'{name} {environment[name]}' for name in ('python', 'torch', 'timm'))
     return f"""# The layer beside nn.Conv2d and CondConv2d
 
 `{environment['command']}` on {environment['cpu']} ({environment['cpu_capability']}), threads: {environment['threads']};
 {facts}. The raw numbers, with quartiles and rounds, are in the JSON file beside this page.
 
-All alternatives of a row were timed in turn, round by round, in one process. A number is the median over the rounds,
-divided by the median of `nn.Conv2d` (whose column is in milliseconds); no convolution has a bias.
+All alternatives of a row were timed in turn, round by round, in one process ({CLOCK_TITLES[environment['clock']]}).
+A number is the median over the rounds, divided by the median of `nn.Conv2d` (whose column is in
+milliseconds); no convolution has a bias.
 
 - F = factored, M = materialised, U = unfolded, S = shared (one code for the whole batch): the layer's paths, from
   given coefficients, as CondConv2d ({NUM_EXPERTS} experts) starts from given routing weights.
@@ -75,7 +77,7 @@ divided by the median of `nn.Conv2d` (whose column is in milliseconds); no convo
   multiplications of `nn.Conv2d`.
 - layer = the whole `FilterRepoConv` with `path='auto'`: the head (codes of length {CODE_DIM}), the choice, the path. A
   full head has L_f N M parameters, which is what this number shows for wide layers at small resolutions.
-- Heads: full with M = N and M = N/4 base filters, and lowrank with rank {RANK} (M = N).
+- Heads: full (M = N base filters), quarter (full, with M = N/4 base filters), lowrank (rank {RANK}, M = N).
 """
 
 
@@ -104,14 +106,15 @@ def _choice(measurements: Sequence[Measurement]) -> str:
     above = [(m, verdict) for m, verdict in verdicts if not verdict.holds]
     distinct = sum(not verdict.within_spread for _, verdict in above)
     count = wins(measurements)
+    closer = [f'{verdict.head}/{verdict.best}' in m.closer_look for m, verdict in verdicts]
     best = np.mean([slowdown == 0 for slowdown in slowdowns])
     lines = [
         '## The choice of the path\n',
         f'In {len(verdicts) - len(above)} of {len(verdicts)} cases (setting, mode, head) the chosen path is at most '
         f'{TOLERANCE:.0%} slower than the best one. It is the best one in {best:.0%}; on average it is '
-        f'{np.mean(slowdowns):.1%} slower, at most {max(slowdowns):.1%}. {sum(m.repeated for m in measurements)} of '
-        f'{len(measurements)} measurements were repeated with more rounds because a first one put the chosen path '
-        'above the limit.\n',
+        f'{np.mean(slowdowns):.1%} slower, at most {max(slowdowns):.1%}. Where a first measurement put the chosen path '
+        f'above the limit, the paths were timed again with {CLOSER_LOOK} times the rounds, and this counts: '
+        f'{sum(closer)} cases.\n',
         _table(
             ['path', 'best', 'chosen'], [[path, str(count[path]['best']), str(count[path]['chosen'])] for path in PATHS]
         ),
@@ -141,7 +144,7 @@ def _choice(measurements: Sequence[Measurement]) -> str:
 
 
 def _spread(measurement: Measurement, head: str, path: str) -> str:
-    timing = measurement.times[f'{head}/{path}']
+    timing = {**measurement.times, **measurement.closer_look}[f'{head}/{path}']
     low, high = (1e3 * quartile for quartile in timing.quartiles)
     return f'{1e3 * timing.median:.3g} ms ({low:.3g} to {high:.3g}, n={timing.rounds})'
 
@@ -206,7 +209,7 @@ def _format_name(channels_last: bool) -> str:
 
 
 def _range(values: Sequence[float]) -> str:
-    return f'{np.median(values):.2f} ({min(values):.2f} to {max(values):.2g})'
+    return f'{np.median(values):.2f} ({min(values):.2f} to {max(values):.1f})'
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

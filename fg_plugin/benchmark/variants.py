@@ -37,7 +37,7 @@ class HeadSpec(NamedTuple):
     repository_divisor: int
 
 
-HEAD_SPECS = (HeadSpec('full', 'full', 1), HeadSpec('full M=N/4', 'full', 4), HeadSpec('lowrank', 'lowrank', 1))
+HEAD_SPECS = (HeadSpec('full', 'full', 1), HeadSpec('quarter', 'full', 4), HeadSpec('lowrank', 'lowrank', 1))
 
 
 class Variant(NamedTuple):

@@ -159,7 +159,8 @@ class Operations(NamedTuple):
         out: Elements of the output, for each time it is written.
         filters: Elements of generated filters, for each time they are written.
         patches: Elements of unfolded patches.
-        copied: Elements of inputs and outputs that are rearranged between memory formats.
+        reordered: Elements of contiguous inputs, which a convolution reorders into blocks of channels first.
+        copied: Elements of inputs and outputs that a path rearranges between memory formats.
     """
 
     conv_calls: float = 0
@@ -173,38 +174,41 @@ class Operations(NamedTuple):
     out: float = 0
     filters: float = 0
     patches: float = 0
+    reordered: float = 0
     copied: float = 0
 
 
 # Fitted to the ratios between the paths' times in the table of tools/benchmark.py (float32, torch 2.15 with oneDNN, one
 # thread of an AVX-512 processor). Only ratios of prices matter for the choice. Training includes the backward.
 INFERENCE_PRICES = Operations(
-    conv_calls=62_000,
-    matmul_calls=27_000,
-    conv=0.023,
-    own_conv=0.026,
-    depthwise=0.1,
-    narrow=0.011,
-    matmul=0.026,
-    maps=0.4,
-    out=0.78,
-    filters=0.37,
-    patches=1.6,
-    copied=0.27,
+    conv_calls=34_000,
+    matmul_calls=17_000,
+    conv=0.021,
+    own_conv=0.027,
+    depthwise=0.094,
+    narrow=0.013,
+    matmul=0.024,
+    maps=1.1,
+    out=0.77,
+    filters=0.35,
+    patches=1.4,
+    reordered=0.041,
+    copied=0.46,
 )
 TRAINING_PRICES = Operations(
-    conv_calls=240_000,
-    matmul_calls=210_000,
-    conv=0.069,
-    own_conv=0.079,
-    depthwise=0.63,
-    narrow=0.23,
-    matmul=0.075,
-    maps=2.2,
-    out=2.8,
-    filters=1.8,
-    patches=3.2,
-    copied=1.1,
+    conv_calls=260_000,
+    matmul_calls=230_000,
+    conv=0.057,
+    own_conv=0.071,
+    depthwise=0.62,
+    narrow=0.16,
+    matmul=0.069,
+    maps=1.9,
+    out=2.3,
+    filters=1.3,
+    patches=2.5,
+    reordered=1.0,
+    copied=0.81,
 )
 
 
@@ -231,7 +235,7 @@ def cheapest_path(work: Workload) -> str:
 
 def _factored_operations(work: Workload) -> Operations:
     out = work.batch * work.out_channels * work.out_pixels
-    copied = 0 if work.channels_last else work.batch * work.in_channels * work.in_pixels
+    reordered = 0 if work.channels_last else work.batch * work.in_channels * work.in_pixels
     if work.rank is None:
         base_filters = work.groups * _in_vectors(work.num_base_filters)
         return Operations(
@@ -242,7 +246,7 @@ def _factored_operations(work: Workload) -> Operations:
             matmul=out * work.num_base_filters,
             maps=work.batch * work.groups * work.num_base_filters * work.out_pixels,
             out=out,
-            copied=copied,
+            reordered=reordered,
         )
     filters = work.groups * (_in_vectors(work.out_channels // work.groups) + _in_vectors(work.rank))
     return Operations(
@@ -254,7 +258,7 @@ def _factored_operations(work: Workload) -> Operations:
         maps=work.batch * work.groups * work.rank * work.out_pixels,
         out=2 * out,
         filters=work.out_channels * _filter_length(work),
-        copied=2 * copied,
+        reordered=2 * reordered,
     )
 
 
@@ -262,12 +266,12 @@ def _materialised_operations(work: Workload) -> Operations:
     generation = _generation(work)
     out = work.batch * work.out_channels * work.out_pixels
     inputs = work.batch * work.in_channels * work.in_pixels
-    if work.batch > 1:
-        # The samples' channels are put side by side, which in channels_last has to be undone in the output.
-        copied = 2 * inputs + out if work.channels_last else inputs
-    else:
-        copied = 0 if work.channels_last else inputs
-    operations = generation._replace(conv_calls=1, out=out, copied=copied)
+    operations = generation._replace(conv_calls=1, out=out)
+    if work.batch > 1 and work.channels_last:
+        # The samples' channels are put side by side, which needs the contiguous format, and the output is put back.
+        operations = operations._replace(reordered=inputs, copied=inputs + out)
+    elif not work.channels_last:
+        operations = operations._replace(reordered=inputs)
     if work.groups == work.in_channels == work.out_channels and work.groups > 1:
         return operations._replace(depthwise=out * _filter_length(work), out=2 * out)
     filters = work.groups * _in_vectors(work.out_channels // work.groups)
