@@ -10,7 +10,8 @@ from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import compute_paths
 from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead
 from fg_plugin.layers.coefficients import Coefficients
-from fg_plugin.layers.compute_paths import PATHS, ConvArguments, Workload, cheapest_path
+from fg_plugin.layers.compute_paths import PATHS, ConvArguments
+from fg_plugin.layers.cost_model import Workload, cheapest_path
 from fg_plugin.layers.initialization import orthogonal_
 
 HEADS = ('full', 'lowrank')

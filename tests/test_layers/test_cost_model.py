@@ -1,6 +1,7 @@
 import pytest
 
-from fg_plugin.layers.compute_paths import PATHS, Workload, cheapest_path, path_costs
+from fg_plugin.layers.compute_paths import PATHS
+from fg_plugin.layers.cost_model import MEASURED_PATHS, Workload, cheapest_path, path_costs
 
 
 def workload(channels=64, size=14, **changes):
@@ -76,3 +77,10 @@ def test_costs_are_a_pure_increasing_function(kernel_area, groups, rank, trainin
 def test_training_costs_more_than_inference():
     inference, training = path_costs(workload()), path_costs(workload(training=True))
     assert all(training[path] > inference[path] for path in PATHS)
+
+
+@pytest.mark.parametrize('work', MEASURED_PATHS)
+def test_measured_paths_are_used_and_needed(work):
+    costs = path_costs(work)
+    assert cheapest_path(work) == MEASURED_PATHS[work]
+    assert min(costs, key=costs.__getitem__) != MEASURED_PATHS[work]
