@@ -41,6 +41,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: If the file does not exist; names the configs with the closest names.
+        ValueError: If MMEngine's ``compile`` is set.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -48,6 +49,11 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(path, lazy_import=False)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+    if cfg.get('compile'):
+        raise ValueError(
+            f'compile should be left out, but got {cfg.compile}: MMEngine would compile train_step anew for every '
+            "learning rate. Add dict(type='CompileBackboneHook') to custom_hooks, which compiles the network only"
+        )
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     prepare_launch(cfg, args.launcher)

@@ -30,6 +30,11 @@ def test_options_override_the_config(toy_config_path):
     assert cfg.model.width == 3
 
 
+def test_mmengines_compile_setting_is_refused(toy_config_path):
+    with pytest.raises(ValueError, match=r'compile should be left out, but got True.*CompileBackboneHook'):
+        load_config(arguments(toy_config_path, '--cfg-options', 'compile=True'))
+
+
 def test_an_import_in_a_config_is_no_lazy_config(toy_config_path, tmp_path):
     path = tmp_path / 'with_import.py'
     path.write_text('import os\nfolder = os.path.join("a", "b")\n')

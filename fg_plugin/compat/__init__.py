@@ -12,6 +12,7 @@ torchrun without CUDA              :func:`~fg_plugin.compat.cpu_process_group.pr
 half-written checkpoints           :class:`~fg_plugin.compat.atomic_local_backend.AtomicLocalBackend`
 no ``pkg_resources``               the pin ``setuptools<82`` of the extras
 ``import`` in a config             ``Config.fromfile(path, lazy_import=False)``
+``compile`` recompiles             refused in ``fg_plugin.launch``; ``CompileBackboneHook`` instead
 =================================  =====================================================================================
 """
 

@@ -1,5 +1,6 @@
 from fg_plugin.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from fg_plugin.hooks.channels_last_hook import ChannelsLastHook
+from fg_plugin.hooks.compile_backbone_hook import CompileBackboneHook
 from fg_plugin.hooks.curves_hook import CurvesHook
 from fg_plugin.hooks.epoch_seed_hook import EpochSeedHook
 from fg_plugin.hooks.final_metrics_hook import FinalMetricsHook
@@ -13,6 +14,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'ChannelsLastHook',
     'CheckpointMismatchError',
+    'CompileBackboneHook',
     'CurvesHook',
     'EpochSeedHook',
     'FinalMetricsHook',

@@ -1,5 +1,6 @@
 """What the task models share: a backbone, a head, and the reconstruction loss of the generators inside."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mmengine.model import BaseModel
@@ -68,6 +69,22 @@ class TaskModel(BaseModel):
         if reconstruction is not None:
             losses['loss_rec'] = reconstruction
         return losses
+
+    def conditioned_on(self, inputs: Tensor) -> AbstractContextManager[None]:
+        """Generate the filters from other images than the input, for the length of a ``with`` block.
+
+        Args:
+            inputs: Images ``(B, C, H, W)`` after the data preprocessor, one an input or a single one for all.
+
+        Raises:
+            TypeError: If the backbone does not generate filters.
+        """
+        if not hasattr(self.backbone, 'conditioned_on'):
+            raise TypeError(
+                f'backbone should be an FGBackboneWrapper to take filters from other images, but got '
+                f'{type(self.backbone).__name__}'
+            )
+        return self.backbone.conditioned_on(inputs)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The backbone's feature maps."""

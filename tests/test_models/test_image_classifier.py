@@ -102,3 +102,36 @@ def test_pending_reconstruction_loss_becomes_a_term(model, batch, monkeypatch):
     total, logged = model.parse_losses(losses)
     assert logged['loss_rec'] == 0.25
     torch.testing.assert_close(total, losses['loss_cls'] + 0.25)
+
+
+def test_filters_from_other_images(batch):
+    torch.manual_seed(0)
+    generated = ImageClassifier(
+        backbone={
+            'type': 'FGBackboneWrapper',
+            'backbone': TinyNet(),
+            'autoencoder': {
+                'type': 'Autoencoder',
+                'in_channels': 1,
+                'kernel_size': 3,
+                'encoder': ((4, 2),),
+                'decoder': ('up',),
+            },
+            'neck': {'type': 'AEFeatureNeck'},
+            'image_size': 8,
+            'convert': {'init': 'orthogonal'},
+        },
+        head={'type': 'LinearClsHead', 'in_channels': 2 * 6 * 6, 'num_classes': 3},
+    ).eval()
+    inputs = torch.rand(4, 1, 8, 8)
+    with generated.conditioned_on(inputs.flip(0)):
+        swapped = generated(inputs)
+    with generated.conditioned_on(inputs):
+        own = generated(inputs)
+    torch.testing.assert_close(own, generated(inputs))
+    assert not torch.allclose(swapped, own)
+
+
+def test_a_static_backbone_takes_no_filters_from_other_images(model):
+    with pytest.raises(TypeError, match='backbone should be an FGBackboneWrapper .* but got TinyNet'):
+        model.conditioned_on(torch.rand(4, 1, 8, 8))
