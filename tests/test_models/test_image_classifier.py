@@ -133,5 +133,5 @@ def test_filters_from_other_images(batch):
 
 
 def test_a_static_backbone_takes_no_filters_from_other_images(model):
-    with pytest.raises(TypeError, match='backbone should be an FGBackboneWrapper .* but got TinyNet'):
+    with pytest.raises(TypeError, match=r'backbone should be an FGBackboneWrapper .* but got TinyNet'):
         model.conditioned_on(torch.rand(4, 1, 8, 8))
