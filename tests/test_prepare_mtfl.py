@@ -1,6 +1,7 @@
 import importlib.util
 import re
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -106,8 +107,11 @@ def test_another_seed_changes_split_and_angles(run):
 def test_corrupt_image_stops(run, mtfl_root, workers):
     path = mtfl_root / 'net_7876/3.jpg'
     path.write_bytes(path.read_bytes()[:3000])
+    threads = threading.active_count()
     with pytest.raises(SystemExit, match=re.escape(f'error: corrupt image {path}: ')) as caught:
         run(f'--workers={workers}')
+    # A progress bar left to the garbage collector keeps its thread, and can block the next one.
+    assert threading.active_count() <= threads
     assert 'Restore the image, or pass --skip-corrupt' in str(caught.value)
 
 

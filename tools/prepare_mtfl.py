@@ -11,15 +11,16 @@ import shutil
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track, wrap_file
+from rich.progress import Progress, wrap_file
 
 from fg_plugin.datasets.atomic_write import write_atomically
 from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
@@ -89,14 +90,18 @@ def prepare(args: argparse.Namespace) -> None:
     kept: list[int] = []
     problems: list[str] = []
     results = map_faces(partial(make_pair, args.mtfl_root), annotations, angles.tolist(), args.workers)
-    for position, result in enumerate(results):
-        if isinstance(result, FacePair):
-            pairs.append(result)
-            kept.append(position)
-        elif args.skip_corrupt:
-            problems.append(result)
-        else:
-            raise ValueError(f'{result}. Restore the image, or pass --skip-corrupt to go on without such images')
+    # Not rich's track(): an error would leave its generator, and the thread behind it, to the garbage collector.
+    with closing(results), Progress() as progress:
+        task = progress.add_task('Aligning faces', total=len(annotations))
+        for position, result in enumerate(results):
+            progress.advance(task)
+            if isinstance(result, FacePair):
+                pairs.append(result)
+                kept.append(position)
+            elif args.skip_corrupt:
+                problems.append(result)
+            else:
+                raise ValueError(f'{result}. Restore the image, or pass --skip-corrupt to go on without such images')
     for problem in problems:
         print(f'skipped: {problem}')
     if not pairs:
@@ -114,15 +119,15 @@ def map_faces(
     annotations: list[FaceAnnotation],
     angles: list[float],
     workers: int,
-) -> Iterator[FacePair | str]:
-    """Yield ``function(annotation, angle)`` in order, from ``workers`` processes, with a progress bar."""
+) -> Generator[FacePair | str, None, None]:
+    """Yield ``function(annotation, angle)`` in order, from ``workers`` processes."""
     if workers == 1:
-        yield from track(map(function, annotations, angles), description='Aligning faces', total=len(annotations))
+        yield from map(function, annotations, angles)
         return
     with ProcessPoolExecutor(workers) as pool:
         results = pool.map(function, annotations, angles, chunksize=32)
         try:
-            yield from track(results, description='Aligning faces', total=len(annotations))
+            yield from results
         finally:
             pool.shutdown(cancel_futures=True)
 
