@@ -1,8 +1,10 @@
 """Sample-specific generated filters for the convolutional networks of timm and OpenMMLab."""
 
-from fg_plugin.convert import ConvRecord, NothingMatchedError, convert_, revert_
+from fg_plugin.conv_selection import ConvRecord, NothingMatchedError
+from fg_plugin.convert import convert_, freeze_, revert_
 from fg_plugin.generator import FilterGenerator, reconstruction_loss
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
+from fg_plugin.zoo import UnknownArchitectureError, register_zoo
 
 __all__ = [
     'AEFeatureNeck',
@@ -11,7 +13,11 @@ __all__ = [
     'FilterGenerator',
     'FilterRepoConv',
     'NothingMatchedError',
+    'UnknownArchitectureError',
     'convert_',
+    'freeze_',
     'reconstruction_loss',
     'revert_',
 ]
+
+register_zoo()

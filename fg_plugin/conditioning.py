@@ -53,6 +53,23 @@ def conditioning_scope(conditioning: Conditioning) -> Iterator[None]:
         _scope.conditioning = previous
 
 
+def is_conditioned(owner: nn.Module, batch: int) -> bool:
+    """Return whether the filters of ``owner`` are given already, by the open scope.
+
+    Raises:
+        ValueError: If they are given by neither one image nor as many as ``batch``.
+    """
+    conditioning = current_conditioning()
+    if conditioning is None or conditioning.owner is not owner:
+        return False
+    images = conditioning.codes[0].shape[0]
+    if images not in (1, batch):
+        raise ValueError(
+            f'conditioned_on should be given 1 image or one per input, but got {images} for {batch} inputs.'
+        )
+    return True
+
+
 def _carry_conditioning(checkpoint: Callable) -> Callable:
     @wraps(checkpoint)
     def carrying_checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -1,206 +1,316 @@
-"""Turn the convolutions of any network into generated-filter layers, and back."""
+"""Give a whole network generated filters, and take them away again."""
 
-import difflib
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-import torch.nn.utils.parametrize as parametrize
-from torch import nn
+import torch
+from timm.models import get_model_input_config
+from torch import Tensor, fx, nn
+from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from fg_plugin.conv_trace import TRACE_BATCH, ConvCall, trace_convs
-from fg_plugin.layers import FilterRepoConv
+from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
+from fg_plugin.convert_convs import build_layers, generated_layers, replace_modules_, revert_convs_
+from fg_plugin.fusing import allow_fusing_, forbid_fusing_
+from fg_plugin.generated_model import GENERATOR, GeneratedModel, generated_class
+from fg_plugin.generator import FilterGenerator
+from fg_plugin.layers import AEFeatureNeck, Autoencoder
+
+# A small encoder over a thumbnail: about 0.1 % of the multiplications of a ResNet-18 at 224 x 224.
+ENCODER = ((16, 4), (32, 2), (64, 2))
+KERNEL_SIZE = 5
+IMAGE_SIZE = 64
 
 
-class ConvRecord(NamedTuple):
-    """What a conversion does with one convolution.
+class HostInput(NamedTuple):
+    """What a network takes.
 
     Attributes:
-        name: Qualified name of the layer.
-        level: Encoder level that drives it, None if it stays static.
-        reason: Why it stays static, empty if it is converted.
+        size: ``(C, H, W)`` of one input.
+        mean: Per channel, for pixels in [0, 1].
+        std: Per channel.
     """
 
-    name: str
-    level: int | None
-    reason: str
-
-
-class NothingMatchedError(ValueError):
-    """A pattern names no convolution, or no convolution is left to convert."""
+    size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def convert_(
     model: nn.Module,
     *,
-    code_dims: Sequence[int],
-    level_sizes: Sequence[int],
-    input_size: tuple[int, int, int],
-    include: Sequence[str] = ('*',),
-    exclude: Sequence[str] = (),
-    levels: str | Mapping[str, int] = 'depth',
-    head: str = 'full',
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    head: str = 'lowrank',
     rank: int = 8,
     num_base_filters: int | None = None,
     init: str = 'preserve',
+    levels: str | Mapping[str, int] = 'depth',
+    encoder: Sequence[tuple[int, int]] = ENCODER,
+    image_size: int = IMAGE_SIZE,
+    reconstruction_weight: float = 0.0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_size: tuple[int, int, int] | None = None,
 ) -> list[ConvRecord]:
-    """Replace convolutions of ``model`` by ``FilterRepoConv`` in place. All checks come before the first change.
+    """Let the convolutions of ``model`` generate their filters for each image, in place.
+
+    All checks come before the first change. The network's class becomes a subclass of its own class, with a generator
+    as its child ``fg_generator`` and a method ``conditioned_on``. Right after the conversion it computes what it
+    computed before, and ``model.parameters()`` holds the new parameters: build the optimizer after it.
 
     Args:
-        model: The host network.
-        code_dims: Length L_f of each level's code.
-        level_sizes: Side of each level's feature map in the encoder, for ``levels='resolution'``.
-        input_size: ``(C, H, W)`` of one input of ``model``, to trace its shapes.
-        include: Patterns (``fnmatch``) of the qualified names of the convolutions to convert. A convolution that a
-            pattern without wildcard names must be convertible.
-        exclude: Patterns of those to leave out of them.
-        levels: Which encoder level drives which convolution: ``'depth'`` (convolution i of n gets level
-            floor(i * K / n), so that equal numbers pair one to one, as in the paper), ``'resolution'`` (the level whose
-            feature map is nearest in size to the convolution's output), or a mapping of patterns to levels.
-        head: Passed to ``FilterRepoConv.from_conv`` with ``rank``, ``num_base_filters`` and ``init``.
+        model: Any image network. It should be called with one batch of images ``(B, C, H, W)``.
+        include: Patterns (``fnmatch``) of the convolutions to convert; None for all that can be.
+        exclude: Patterns of those to leave out of them. The classifier of a timm model is always left out, because
+            ``reset_classifier`` builds it anew.
+        head: ``'lowrank'`` or ``'full'`` (the paper's; N x M coefficients a sample).
+        rank: Rank of ``'lowrank'`` heads.
+        num_base_filters: Number M of base filters of each layer; None for its number of filters N. Fewer are faster,
+            and approximate the original filters at first.
+        init: ``'preserve'``, or ``'orthogonal'`` to start from scratch as the paper does.
+        levels: Which level of the encoder drives which convolution, see ``select_convs``.
+        encoder: ``(channels, stride)`` of each level of the encoder.
+        image_size: Side of the thumbnail that the encoder sees.
+        reconstruction_weight: Factor of the reconstruction loss (1 in eq. 4). With a weight, there is a decoder, and
+            the training loop has to add ``fg_plugin.reconstruction_loss(model)``. Without, the task alone trains the
+            encoder.
+        mean: Mean the network's inputs are normalised with, per channel, for pixels in [0, 1]; None for that of a timm
+            model's ``pretrained_cfg``.
+        std: Standard deviation, likewise.
+        input_size: ``(C, H, W)`` of an input; None for that of a timm model.
 
     Returns:
-        One record per ``nn.Conv2d`` of the model, in the order of ``named_modules``.
+        One record per ``nn.Conv2d``, see also ``fg_plugin.report``.
 
     Raises:
-        NothingMatchedError: For a pattern that names no convolution (the closest names are given), or if nothing is
-            left to convert.
-        ValueError: If ``model`` is converted already, for a level that does not exist, or an option that a layer
-            refuses (the layer is named).
+        NothingMatchedError: If a pattern names no convolution, or none is left to convert.
+        ValueError: If the model is converted already or cannot be, or an option does not fit (the layer is named).
     """
-    convs = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    converted = [name for name, conv in convs.items() if isinstance(conv, FilterRepoConv)]
-    if converted:
-        raise ValueError(f"The model is converted already: '{converted[0]}' is a FilterRepoConv.")
-    _check_patterns((*include, *exclude), convs)
-    calls = trace_convs(model, input_size)
-    reasons = {name: _reason_to_skip(name, conv, calls.get(conv), include, exclude) for name, conv in convs.items()}
-    for pattern in include:
-        if reasons.get(pattern):
-            raise ValueError(f"include names '{pattern}', which cannot be converted: {reasons[pattern]}.")
-    chosen = [name for name, reason in reasons.items() if not reason]
-    if not chosen:
-        raise NothingMatchedError(
-            f'include={tuple(include)} and exclude={tuple(exclude)} leave nothing to convert: {_list_reasons(reasons)}.'
-        )
-    level_of = _assign_levels(chosen, levels, code_dims, level_sizes, {name: calls[convs[name]] for name in chosen})
-    layers: dict[nn.Module, nn.Module] = {}
-    for name in chosen:
-        try:
-            layer = FilterRepoConv.from_conv(
-                convs[name],
-                code_dim=code_dims[level_of[name]],
-                level=level_of[name],
-                num_base_filters=num_base_filters,
-                head=head,
-                rank=rank,
-                init=init,
-            )
-        except ValueError as error:
-            raise ValueError(f"'{name}' cannot be converted: {error}") from error
-        layer.name = name
-        layers[convs[name]] = layer
-    _replace_(model, layers)
-    return [ConvRecord(name, level_of.get(name), reason) for name, reason in reasons.items()]
+    _check_convertible(model)
+    host = host_input(model, input_size, mean, std)
+    selection, level_sizes = plan(
+        model, host, include=include, exclude=exclude, levels=levels, encoder=encoder, image_size=image_size
+    )
+    generator = _build_generator(selection, host, encoder, image_size, level_sizes, reconstruction_weight)
+    code_dims = dict(zip(generator.levels, generator.neck.code_dims, strict=True))
+    layers = build_layers(selection, code_dims, head=head, rank=rank, num_base_filters=num_base_filters, init=init)
+    parameter = next(model.parameters())
+    replace_modules_(model, layers)
+    forbid_fusing_(model)
+    model.__class__ = generated_class(type(model))
+    model.add_module(GENERATOR, generator.to(parameter.device, parameter.dtype).train(model.training))
+    _record_(
+        model,
+        include=include,
+        exclude=exclude,
+        head=head,
+        rank=rank,
+        num_base_filters=num_base_filters,
+        init=init,
+        levels=levels,
+        encoder=encoder,
+        image_size=image_size,
+        reconstruction_weight=reconstruction_weight,
+    )
+    return selection.records
 
 
-def _check_patterns(patterns: Sequence[str], convs: Mapping[str, nn.Conv2d]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in convs):
-            closest = difflib.get_close_matches(pattern, convs, n=3, cutoff=0.0)
-            raise NothingMatchedError(
-                f"The pattern '{pattern}' matches none of the {len(convs)} convolutions. Closest names: "
-                f'{", ".join(closest) or "none, the model has no nn.Conv2d"}.'
-            )
-
-
-def _reason_to_skip(
-    name: str, conv: nn.Conv2d, call: ConvCall | None, include: Sequence[str], exclude: Sequence[str]
-) -> str:
-    if not any(fnmatchcase(name, pattern) for pattern in include):
-        return 'not included'
-    if any(fnmatchcase(name, pattern) for pattern in exclude):
-        return 'excluded'
-    if type(conv) is not nn.Conv2d:
-        return f'its class {type(conv).__name__} may change its weight before it convolves'
-    if parametrize.is_parametrized(conv) or 'weight' not in conv._parameters:
-        return 'its weight is parametrised'
-    if call is None:
-        return "the model's forward does not call it"
-    if call.in_shape[0] % TRACE_BATCH:
-        return 'it does not run once per sample'
-    return ''
-
-
-def _list_reasons(reasons: Mapping[str, str]) -> str:
-    shown = [f"'{name}': {reason}" for name, reason in list(reasons.items())[:5]]
-    return '; '.join(shown) + (f'; and {len(reasons) - 5} more' if len(reasons) > 5 else '')
-
-
-def _assign_levels(
-    names: Sequence[str],
-    levels: str | Mapping[str, int],
-    code_dims: Sequence[int],
-    level_sizes: Sequence[int],
-    calls: Mapping[str, ConvCall],
-) -> dict[str, int]:
-    num_levels = len(code_dims)
-    if levels == 'depth':
-        return {name: index * num_levels // len(names) for index, name in enumerate(names)}
-    if levels == 'resolution':
-        # The first of equally near levels is the shallower one.
-        return {
-            name: min(range(num_levels), key=lambda level: abs(level_sizes[level] - calls[name].out_shape[-1]))
-            for name in names
-        }
-    if isinstance(levels, str):
-        raise ValueError(f"levels should be 'depth', 'resolution' or a mapping of patterns, but got {levels!r}.")
-    assigned: dict[str, int] = {}
-    for pattern, level in levels.items():
-        matched = [name for name in names if fnmatchcase(name, pattern)]
-        if not matched:
-            closest = difflib.get_close_matches(pattern, names, n=3, cutoff=0.0)
-            raise NothingMatchedError(
-                f"The pattern '{pattern}' of levels matches no converted convolution. Closest names: "
-                f'{", ".join(closest)}.'
-            )
-        if not 0 <= level < num_levels:
-            raise ValueError(f"levels['{pattern}'] should be in [0, {num_levels}), but got {level}.")
-        assigned.update(dict.fromkeys(matched, level))
-    missing = [name for name in names if name not in assigned]
-    if missing:
-        raise ValueError(f"levels should cover every converted convolution, but does not cover '{missing[0]}'.")
-    return assigned
+def plan(
+    model: nn.Module,
+    host: HostInput,
+    *,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    levels: str | Mapping[str, int] = 'depth',
+    encoder: Sequence[tuple[int, int]] = ENCODER,
+    image_size: int = IMAGE_SIZE,
+) -> tuple[Selection, tuple[int, ...]]:
+    """Choose the convolutions that ``convert_`` would convert; return them and the sides of the encoder's levels."""
+    classifiers = getattr(model, 'pretrained_cfg', {}).get('classifier') or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    sizes = Autoencoder(host.size[0], KERNEL_SIZE, encoder, None).feature_sizes(image_size)
+    selection = select_convs(
+        model,
+        level_sizes=sizes,
+        input_size=host.size,
+        include=('*',) if include is None else _as_patterns('include', include),
+        exclude=() if exclude is None else _as_patterns('exclude', exclude),
+        levels=levels,
+        static=dict.fromkeys(classifiers, 'it is the classifier, which reset_classifier builds anew'),
+    )
+    return selection, sizes
 
 
 def revert_(model: nn.Module) -> None:
-    """Put ordinary convolutions back in place of the generated-filter layers, all or none.
+    """Put the original convolutions back, all or none, and make ``model`` an instance of its own class again.
 
-    A layer converted with ``init='preserve'`` and M = N gives back a convolution whose weight is its repository: the
-    original one, bit for bit, unless training moved it.
+    After ``init='preserve'`` with M = N, it is the original network bit for bit, except for what training has moved.
 
     Raises:
-        ValueError: If nothing is converted, or a layer cannot give its original weight back.
+        ValueError: If ``model`` is not converted, or a layer cannot give its original weight back.
     """
-    layers = {module: name for name, module in model.named_modules() if isinstance(module, FilterRepoConv)}
-    if not layers:
-        raise ValueError('The model has no generated-filter layer to revert.')
-    for layer, name in layers.items():
-        if not layer.preserves_conv:
+    _check_converted(model)
+    revert_convs_(model)
+    _restore_class_(model)
+
+
+@torch.no_grad()
+def freeze_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
+    """Fix the filters: replace each layer by an ordinary convolution with the mean filters of ``images``.
+
+    The network becomes an instance of its own class again, as fast as before the conversion. For a single image, it
+    computes what it computed under ``conditioned_on(image)``.
+
+    Args:
+        model: A converted network.
+        images: ``(B, C, H, W)``, or batches of them, normalised as the network's inputs are.
+
+    Raises:
+        ValueError: If ``model`` is not converted, or there is no image.
+    """
+    _check_converted(model)
+    layers = generated_layers(model)
+    codes = _mean_codes(model.fg_generator, [images] if isinstance(images, Tensor) else images)  # type: ignore[arg-type]
+    # The heads are affine: the coefficients of the mean code are the mean coefficients.
+    convs = {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers.values()}
+    replace_modules_(model, convs)
+    _restore_class_(model)
+
+
+def _mean_codes(generator: FilterGenerator, batches: Iterable[Tensor]) -> list[Tensor]:
+    training = generator.training
+    generator.eval()
+    try:
+        codes = [generator(batch) for batch in batches if len(batch)]
+    finally:
+        generator.train(training)
+    if not codes:
+        raise ValueError('freeze_ should be given at least one image to generate filters from, but got none.')
+    return [torch.cat(level).mean(0, keepdim=True) for level in zip(*codes, strict=True)]
+
+
+def host_input(
+    model: nn.Module,
+    input_size: tuple[int, int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> HostInput:
+    """Return what ``model`` takes: as given, or else as a timm model's configuration says.
+
+    Raises:
+        ValueError: If only one of ``mean`` and ``std`` is given, or none for a network that does not tell itself.
+    """
+    cfg = getattr(model, 'pretrained_cfg', None) or {}
+    if (mean is None) != (std is None):
+        raise ValueError(f'mean and std should be given together, but got mean={mean} and std={std}.')
+    if mean is None and not ('mean' in cfg and 'std' in cfg):
+        raise ValueError(
+            f'mean and std should be given for {type(model).__name__}, which has no pretrained_cfg: the encoder sees '
+            f'pixels in [0, 1]. For inputs in [0, 1] they are mean=(0, 0, 0) and std=(1, 1, 1), for inputs normalised '
+            f'with the statistics of ImageNet (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).'
+        )
+    if input_size is None:
+        input_size = tuple(get_model_input_config(model)['input_size'])
+    channels = input_size[0]
+    return HostInput(input_size, _per_channel(mean or cfg['mean'], channels), _per_channel(std or cfg['std'], channels))
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    # timm keeps the statistics of RGB for models of other in_chans.
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _check_convertible(model: nn.Module) -> None:
+    if isinstance(model, GeneratedModel):
+        raise ValueError(f'The model is converted already ({type(model).__name__}): revert_ it first.')
+    wrappers = (DataParallel, DistributedDataParallel, OptimizedModule, torch.jit.ScriptModule, fx.GraphModule)
+    if isinstance(model, wrappers):
+        raise ValueError(
+            f'The model should be a network as its class defines it, but got {type(model).__name__}. Convert the '
+            f'network first, and wrap, compile, script or trace it after that.'
+        )
+    if isinstance(model, nn.Conv2d):
+        raise ValueError(
+            'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'
+        )
+    if next(model.parameters(), None) is None:
+        raise ValueError(f'{type(model).__name__} has no parameters, and so no filters to generate.')
+
+
+def _check_converted(model: nn.Module) -> None:
+    if not isinstance(model, GeneratedModel):
+        raise ValueError(
+            f'The model should be converted by fg_plugin.convert_ or created as fg_<name>, but {type(model).__name__} '
+            f'is not.'
+        )
+
+
+def _as_patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(patterns, str):
+        raise ValueError(f'{name} should be a list of patterns, but got the string {patterns!r}: use [{patterns!r}].')
+    return tuple(patterns)
+
+
+def _build_generator(
+    selection: Selection,
+    host: HostInput,
+    encoder: Sequence[tuple[int, int]],
+    image_size: int,
+    level_sizes: Sequence[int],
+    reconstruction_weight: float,
+) -> FilterGenerator:
+    levels = sorted(set(selection.levels.values()))
+    decoder = None
+    if reconstruction_weight > 0:
+        decoder = _mirrored(encoder)
+    else:
+        encoder = encoder[: levels[-1] + 1]
+    autoencoder = Autoencoder(host.size[0], KERNEL_SIZE, encoder, decoder, norm='group')
+    autoencoder.feature_sizes(image_size)
+    neck = AEFeatureNeck(
+        [encoder[level][0] for level in levels], [level_sizes[level] for level in levels], norm='group'
+    )
+    return FilterGenerator(autoencoder, neck, image_size, reconstruction_weight, host.mean, host.std, levels)
+
+
+def _mirrored(encoder: Sequence[tuple[int, int]]) -> list[int | Literal['up']]:
+    """Return the decoder that undoes ``encoder``: its channels and strides in reverse.
+
+    Raises:
+        ValueError: For a stride that upsampling by 2 cannot undo.
+    """
+    steps: list[int | Literal['up']] = []
+    for (_, stride), (channels, _) in zip(reversed(encoder), [*reversed(encoder[:-1]), encoder[0]], strict=True):
+        if stride & (stride - 1):
             raise ValueError(
-                f"'{name}' cannot be reverted: its repository of {layer.num_base_filters} base filters is not the "
-                f"weight of the convolution it replaced. Only init='preserve' with num_base_filters=None keeps it."
+                f'The strides of encoder should be powers of 2 for a reconstruction, but got {stride} in {encoder}.'
             )
-    _replace_(model, {layer: layer.to_conv() for layer in layers})
+        steps += ['up'] * (stride.bit_length() - 1)
+        steps.append(channels)
+    return steps
 
 
-def _replace_(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Replace modules wherever they appear (a shared module stays shared), with their forward and backward hooks."""
-    for old, new in replacements.items():
-        for attribute in ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'):
-            getattr(new, attribute).update(getattr(old, attribute))
-    for parent in list(model.modules()):
-        # Not named_children(): it lists a module that has two names only once.
-        for child_name, child in parent._modules.items():
-            if child is not None and child in replacements:
-                parent._modules[child_name] = replacements[child]
+def _record_(model: nn.Module, **options: Any) -> None:
+    """Let what timm saves of ``model`` say that it is converted, and how."""
+    _set_architecture_(model, lambda name: name if name.startswith('fg_') else f'fg_{name}')
+    if hasattr(model, '_model_args'):
+        defaults = {name: parameter.default for name, parameter in inspect.signature(convert_).parameters.items()}
+        changed = {f'fg_{name}': value for name, value in options.items() if value != defaults[name]}
+        model._model_args = {**model._model_args, **changed}
+
+
+def _restore_class_(model: nn.Module) -> None:
+    allow_fusing_(model)
+    delattr(model, GENERATOR)
+    model.__class__ = model.host_class
+    _set_architecture_(model, lambda name: name.removeprefix('fg_'))
+    if hasattr(model, '_model_args'):
+        model._model_args = {name: value for name, value in model._model_args.items() if not name.startswith('fg_')}
+
+
+def _set_architecture_(model: nn.Module, rename: Callable[[str], str]) -> None:
+    cfg = getattr(model, 'pretrained_cfg', None)
+    if isinstance(cfg, dict) and cfg.get('architecture'):
+        cfg['architecture'] = rename(cfg['architecture'])

@@ -1,5 +1,7 @@
 """The image side of filter generation: autoencoder and neck, from images to codes."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,13 +18,28 @@ class FilterGenerator(nn.Module):
         neck: Reduces the encoder's feature maps to codes.
         image_size: Side of the square image that the autoencoder sees; other inputs are resized to it.
         reconstruction_weight: Factor of the reconstruction loss (1 in eq. 4).
+        input_mean: Mean that the input was normalised with, per channel, for pixels in [0, 1]; None if the input is in
+            [0, 1] itself.
+        input_std: Standard deviation, likewise.
+        levels: The levels of the encoder that the neck takes, as many as it has; None for all.
 
     Raises:
-        ValueError: For a negative weight, or a decoder that does not fit it.
+        ValueError: For a negative weight, a decoder that does not fit it, only one of ``input_mean`` and ``input_std``,
+            or a wrong number of their values.
     """
 
+    input_mean: Tensor
+    input_std: Tensor
+
     def __init__(
-        self, autoencoder: Autoencoder, neck: AEFeatureNeck, image_size: int, reconstruction_weight: float = 1.0
+        self,
+        autoencoder: Autoencoder,
+        neck: AEFeatureNeck,
+        image_size: int,
+        reconstruction_weight: float = 1.0,
+        input_mean: Sequence[float] | None = None,
+        input_std: Sequence[float] | None = None,
+        levels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if reconstruction_weight < 0:
@@ -37,51 +54,59 @@ class FilterGenerator(nn.Module):
         self.neck = neck
         self.image_size = image_size
         self.reconstruction_weight = reconstruction_weight
+        self.levels = tuple(range(len(neck.code_dims)) if levels is None else levels)
+        self._normalisation = _check_normalisation(input_mean, input_std, autoencoder.in_channels)
+        # Not part of a checkpoint: they follow from how the host is used.
+        for name in ('input_mean', 'input_std'):
+            self.register_buffer(name, torch.empty(autoencoder.in_channels, 1, 1), persistent=False)
+        self.reset_parameters()
+        self._batch_normalised = any(isinstance(module, nn.BatchNorm2d) for module in self.modules())
         self._pending_loss: Tensor | None = None
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return one code ``(B, L_f)`` per encoder level for images ``(B, C, H, W)`` in [0, 1].
+    def reset_parameters(self) -> None:
+        """Fill the buffers, as after ``to_empty`` of a model built on the meta device."""
+        for buffer, values in zip((self.input_mean, self.input_std), self._normalisation, strict=True):
+            if not buffer.is_meta:
+                buffer.copy_(torch.tensor(values).view(-1, 1, 1))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return one code ``(B, L_f)`` per level of the neck for ``inputs`` (B, C, H, W), normalised as the host's are.
 
         In training with a reconstruction weight, the reconstruction loss of these images is kept until
         ``reconstruction_loss`` takes it.
 
         Raises:
-            ValueError: For a wrong number of channels; in training, for pixels outside [0, 1]; for a single image in
-                training, which the batch normalisation over 1x1 maps cannot take.
+            ValueError: For a wrong number of channels; in training, for pixels outside [0, 1] if there is a
+                reconstruction loss; for a single image in training, which a batch normalisation over 1x1 maps cannot
+                take.
         """
-        self._check(images)
+        self._check_shape(inputs)
+        images = inputs * self.input_std + self.input_mean
+        reconstructs = self.training and self.reconstruction_weight > 0
+        if reconstructs:
+            _check_range(images)
         if images.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             images = F.interpolate(images, size, mode='bilinear', antialias=True)
         features = self.autoencoder.encode(images)
-        if self.training and self.reconstruction_weight > 0:
+        if reconstructs:
             logits = self.autoencoder.decode(features)
             loss = F.binary_cross_entropy_with_logits(logits.float(), images.float())
             self._pending_loss = self.reconstruction_weight * loss
-        return self.neck(features)
+        return self.neck([features[level] for level in self.levels])
 
-    def _check(self, images: Tensor) -> None:
-        if images.shape[1] != self.autoencoder.in_channels:
+    def _check_shape(self, inputs: Tensor) -> None:
+        if inputs.ndim != 4 or inputs.shape[1] != self.autoencoder.in_channels:
             raise ValueError(
-                f'The autoencoder needs images of {self.autoencoder.in_channels} channels, but got '
-                f'{images.shape[1]}: input of shape {tuple(images.shape)}.'
+                f'The autoencoder needs images (B, C, H, W) of {self.autoencoder.in_channels} channels, but got an '
+                f'input of shape {tuple(inputs.shape)}.'
             )
-        if not self.training:
-            return
-        if images.shape[0] == 1:
+        if self.training and self._batch_normalised and inputs.shape[0] == 1:
             raise ValueError(
                 'A training batch should hold at least 2 images, because the neck normalises 1x1 maps over the batch, '
-                'but got 1. Use drop_last=True in the data loader, or a larger batch.'
+                "but got 1. Use drop_last=True in the data loader, a larger batch, or norm='group' for autoencoder and "
+                'neck.'
             )
-        if self.reconstruction_weight > 0 and not torch.compiler.is_compiling():
-            low, high = (value.item() for value in torch.aminmax(images.detach()))
-            # Undoing a normalisation leaves rounding errors.
-            if low < -1e-2 or high > 1 + 1e-2:
-                raise ValueError(
-                    f'The targets of the reconstruction loss (eq. 1) should be in [0, 1], but the images are in '
-                    f"[{low:.3g}, {high:.3g}]. Give the host's normalisation as input_mean and input_std, or set "
-                    f'reconstruction_weight=0.'
-                )
 
     def take_reconstruction_loss(self) -> Tensor | None:
         """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None."""
@@ -93,12 +118,44 @@ class FilterGenerator(nn.Module):
         return {**self.__dict__, '_pending_loss': None}
 
 
-def reconstruction_loss(model: nn.Module) -> Tensor | None:
+def _check_normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[list[float], list[float]]:
+    if (mean is None) != (std is None):
+        raise ValueError(
+            f'input_mean and input_std should be given together, but got {mean} and {std}: the images of the '
+            f'autoencoder are input * input_std + input_mean.'
+        )
+    checked = []
+    for name, values, default in (('input_mean', mean, 0.0), ('input_std', std, 1.0)):
+        filled = [default] * channels if values is None else [float(value) for value in values]
+        if len(filled) != channels or max(filled) > 1:
+            raise ValueError(
+                f'{name} should hold {channels} values for pixels in [0, 1] (divide values for 0-255 by 255), but '
+                f'got {filled}.'
+            )
+        checked.append(filled)
+    return checked[0], checked[1]
+
+
+def _check_range(images: Tensor) -> None:
+    if torch.compiler.is_compiling() or images.is_meta:
+        return
+    low, high = (value.item() for value in torch.aminmax(images.detach()))
+    # Undoing a normalisation leaves rounding errors.
+    if low < -1e-2 or high > 1 + 1e-2:
+        raise ValueError(
+            f'The targets of the reconstruction loss (eq. 1) should be in [0, 1], but the images are in '
+            f"[{low:.3g}, {high:.3g}]. Give the host's normalisation as input_mean and input_std, or set "
+            f'reconstruction_weight=0.'
+        )
+
+
+def pending_reconstruction_loss(model: nn.Module) -> Tensor | None:
     """Take the weighted reconstruction losses of the latest training forward of ``model`` and sum them.
 
     Returns:
-        A scalar to add to the task loss (eq. 4), or None if nothing is pending: no generator inside, evaluation, weight
-        0, or already taken.
+        A scalar, or None if nothing is pending: no generator inside, evaluation, weight 0, or already taken.
     """
     losses = [
         loss
@@ -106,3 +163,31 @@ def reconstruction_loss(model: nn.Module) -> Tensor | None:
         if isinstance(module, FilterGenerator) and (loss := module.take_reconstruction_loss()) is not None
     ]
     return sum(losses[1:], losses[0]) if losses else None
+
+
+def reconstruction_loss(model: nn.Module) -> Tensor:
+    """Return the weighted reconstruction loss of the latest training forward, to add to the task loss (eq. 4).
+
+    ``model`` may be wrapped (``DistributedDataParallel``, ``torch.compile``). A model without a reconstruction weight,
+    or in evaluation mode, has a loss of zero, so that the same line serves every model.
+
+    Raises:
+        ValueError: If ``model`` generates no filters.
+        RuntimeError: If ``model`` is in training and has a reconstruction weight, but no forward has been done
+            since the loss was taken.
+    """
+    generators = [module for module in model.modules() if isinstance(module, FilterGenerator)]
+    if not generators:
+        raise ValueError(
+            f'The model should generate filters to have a reconstruction loss, but {type(model).__name__} was not '
+            f'converted: use fg_plugin.convert_, timm.create_model("fg_...") or FGBackboneWrapper.'
+        )
+    pending = pending_reconstruction_loss(model)
+    if pending is not None:
+        return pending
+    if any(generator.training and generator.reconstruction_weight > 0 for generator in generators):
+        raise RuntimeError(
+            'There is no reconstruction loss to take: it belongs to one training forward and can be taken once. Call '
+            'the model on the batch first, then reconstruction_loss(model), once a step.'
+        )
+    return next(generators[0].parameters()).new_zeros(())

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning
-from fg_plugin.convert import convert_
+from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
+from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.generator import FilterGenerator
 
 
@@ -18,7 +17,7 @@ from fg_plugin.generator import FilterGenerator
 class FGBackboneWrapper(BaseModule):
     """A backbone whose convolutions get their filters from the image (Figure 1).
 
-    The backbone's own code does not change: its convolutions are replaced (``fg_plugin.convert``), and their
+    The backbone's own code does not change: its convolutions are replaced (``fg_plugin.convert_convs``), and their
     conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``).
 
     Args:
@@ -26,7 +25,7 @@ class FGBackboneWrapper(BaseModule):
         autoencoder: Config of the autoencoder. Its decoder is left out if ``reconstruction_weight`` is 0.
         neck: Config of the neck, without ``in_channels`` and ``in_sizes``, which follow from the autoencoder.
         image_size: Side of the square image the autoencoder sees; other inputs are resized to it for the autoencoder.
-        convert: Options of ``convert_``: include, exclude, levels, head, rank, num_base_filters, init.
+        convert: Options of ``convert_convs_``: include, exclude, levels, head, rank, num_base_filters, init.
         reconstruction_weight: Factor of the reconstruction loss in eq. 4.
         input_size: ``(C, H, W)`` of the backbone's input, to trace its shapes; by default the autoencoder's image.
         input_mean: Mean that the input was normalised with, per channel, for pixels in [0, 1] (OpenMMLab's values
@@ -58,49 +57,27 @@ class FGBackboneWrapper(BaseModule):
         built_autoencoder = MODELS.build(autoencoder)
         level_sizes = built_autoencoder.feature_sizes(image_size)
         built_neck = MODELS.build({**neck, 'in_channels': built_autoencoder.channels, 'in_sizes': level_sizes})
-        self.generator = FilterGenerator(built_autoencoder, built_neck, image_size, reconstruction_weight)
-        self.records = convert_(
+        self.generator = FilterGenerator(
+            built_autoencoder, built_neck, image_size, reconstruction_weight, input_mean, input_std
+        )
+        self.records = convert_convs_(
             self.backbone,
             code_dims=built_neck.code_dims,
             level_sizes=level_sizes,
             input_size=input_size or (built_autoencoder.in_channels, image_size, image_size),
             **(convert or {}),
         )
-        self._register_normalisation(input_mean, input_std)
-
-    def _register_normalisation(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-        if (mean is None) != (std is None):
-            raise ValueError(
-                f'input_mean and input_std should be given together, but got {mean} and {std}: the images of the '
-                f'autoencoder are input * input_std + input_mean.'
-            )
-        channels = self.generator.autoencoder.in_channels
-        for name, values, default in (('input_mean', mean, 0.0), ('input_std', std, 1.0)):
-            values = [default] * channels if values is None else list(values)
-            if len(values) != channels or max(values) > 1:
-                raise ValueError(
-                    f'{name} should hold {channels} values for pixels in [0, 1] (divide values for 0-255 by 255), but '
-                    f'got {values}.'
-                )
-            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Any:
         """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""
-        conditioning = current_conditioning()
-        if conditioning is not None and conditioning.owner is self:
-            images = conditioning.codes[0].shape[0]
-            if images not in (1, x.shape[0]):
-                raise ValueError(
-                    f'conditioned_on should be given 1 image or one per input, but got {images} for {x.shape[0]} '
-                    f'inputs.'
-                )
+        if is_conditioned(self, x.shape[0]):
             return self.backbone(x)
         with conditioning_scope(self.condition(x)):
             return self.backbone(x)
 
     def condition(self, x: Tensor) -> Conditioning:
         """Return the codes of inputs ``x`` (B, C, H, W), normalised as the backbone's inputs are."""
-        return Conditioning(self, self.generator(x * self.input_std + self.input_mean))
+        return Conditioning(self, self.generator(x))
 
     @contextmanager
     def conditioned_on(self, x: Tensor) -> Iterator[None]:

@@ -6,7 +6,7 @@ import torch
 from reference import reconstruction_bce
 from torch import nn
 
-from fg_plugin.generator import FilterGenerator, reconstruction_loss
+from fg_plugin.generator import FilterGenerator, pending_reconstruction_loss, reconstruction_loss
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
 
@@ -42,7 +42,9 @@ def test_reconstruction_loss_is_summed_over_the_model_and_taken_once():
         generator(images)
     expected = sum(generator._pending_loss for generator in model)
     torch.testing.assert_close(reconstruction_loss(model), expected)
-    assert reconstruction_loss(model) is None
+    assert pending_reconstruction_loss(model) is None
+    with pytest.raises(RuntimeError, match='no reconstruction loss to take: it belongs to one training forward'):
+        reconstruction_loss(model)
 
 
 def test_every_parameter_gets_a_gradient():
@@ -56,21 +58,25 @@ def test_every_parameter_gets_a_gradient():
 def test_no_reconstruction_in_evaluation_or_without_weight(weight):
     generator = make_generator(weight).train(weight == 0)
     generator(torch.rand(3, 1, 16, 16))
-    assert reconstruction_loss(generator) is None
+    assert pending_reconstruction_loss(generator) is None
+    assert reconstruction_loss(generator) == 0
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_copies_leave_the_pending_loss_behind(copied):
     generator = make_generator()
     generator(torch.rand(3, 1, 16, 16))
-    assert reconstruction_loss(copied(generator)) is None
+    assert pending_reconstruction_loss(copied(generator)) is None
     assert reconstruction_loss(generator) is not None
 
 
 @pytest.mark.parametrize(
     ('images', 'message'),
     [
-        (torch.rand(2, 3, 16, 16), r'needs images of 1 channels, but got 3: input of shape \(2, 3, 16, 16\)'),
+        (
+            torch.rand(2, 3, 16, 16),
+            r'needs images \(B, C, H, W\) of 1 channels, but got an input of shape \(2, 3, 16, 16\)',
+        ),
         (torch.rand(1, 1, 16, 16), 'at least 2 images.*but got 1.*drop_last=True'),
         (torch.full((2, 1, 16, 16), 2.0), r'should be in \[0, 1\], but the images are in \[2, 2\].*input_mean'),
         (torch.full((2, 1, 16, 16), -1.0), r'should be in \[0, 1\]'),
@@ -88,3 +94,33 @@ def test_refuses_a_decoder_that_would_never_run():
         FilterGenerator(autoencoder, neck, 8, reconstruction_weight=0)
     with pytest.raises(ValueError, match='reconstruction_weight should be >= 0, but got -1'):
         FilterGenerator(autoencoder, neck, 8, reconstruction_weight=-1)
+
+
+def test_a_model_without_generator_has_no_reconstruction_loss():
+    with pytest.raises(ValueError, match='Linear was not converted: use fg_plugin.convert_'):
+        reconstruction_loss(nn.Linear(1, 1))
+
+
+def test_normalisation_survives_the_meta_device():
+    with torch.device('meta'):
+        generator = make_generator()
+    generator = generator.to_empty(device='cpu')
+    generator.reset_parameters()
+    assert generator.input_mean.flatten().tolist() == [0.0]
+    assert generator.input_std.flatten().tolist() == [1.0]
+
+
+def test_groups_normalise_each_image_alone():
+    autoencoder = Autoencoder(1, 3, ((4, 1), (6, 2)), None, norm='group')
+    neck = AEFeatureNeck(autoencoder.channels, autoencoder.feature_sizes(16), norm='group')
+    generator = FilterGenerator(autoencoder, neck, 16, reconstruction_weight=0).double()
+    images = torch.rand(3, 1, 16, 16, dtype=torch.float64)
+    for together, alone in zip(generator(images), generator(images[:1]), strict=True):
+        torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-12)
+
+
+def test_codes_of_some_levels_only():
+    autoencoder = Autoencoder(1, 3, ((4, 1), (6, 2), (8, 2)), None)
+    neck = AEFeatureNeck((4, 8), (16, 4))
+    generator = FilterGenerator(autoencoder, neck, 16, reconstruction_weight=0, levels=(0, 2))
+    assert [tuple(code.shape) for code in generator(torch.rand(3, 1, 16, 16))] == [(3, 4), (3, 8)]

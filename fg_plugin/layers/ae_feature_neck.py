@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from fg_plugin.layers.normalisation import normalisation
+
 
 class Reduction(NamedTuple):
     """One Conv+BN+LReLU of a dimension-reduction network."""
@@ -24,6 +26,7 @@ class AEFeatureNeck(nn.Module):
         reductions: For each level, ``(kernel_size, stride, padding)`` of its convolutions. None follows the rule of
             Tables 10-14 and 17-20: 4x4 convolutions of stride 4 while more than 4x4 is left, then one convolution over
             all that is left.
+        norm: ``'batch'`` (the paper's) or ``'group'``, see ``normalisation``.
 
     Raises:
         ValueError: If the arguments' lengths differ, or a level does not end at 1x1.
@@ -34,6 +37,7 @@ class AEFeatureNeck(nn.Module):
         in_channels: Sequence[int],
         in_sizes: Sequence[int],
         reductions: Sequence[Sequence[tuple[int, int, int]]] | None = None,
+        norm: str = 'batch',
     ) -> None:
         super().__init__()
         if reductions is None:
@@ -53,7 +57,7 @@ class AEFeatureNeck(nn.Module):
                     f'reductions of level {level} should reduce {size}x{size} to 1x1, but {[tuple(c) for c in convs]} '
                     f'leaves {left}x{left}.'
                 )
-            self.levels.append(_build_level(channels, convs))
+            self.levels.append(_build_level(channels, convs, norm))
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Reduce feature maps ``(B, C_l, H_l, W_l)`` (before the activation) to codes ``(B, C_l)``."""
@@ -76,11 +80,11 @@ def reduced_size(size: int, convs: Sequence[Reduction]) -> int:
     return size
 
 
-def _build_level(channels: int, convs: Sequence[Reduction]) -> nn.Sequential:
+def _build_level(channels: int, convs: Sequence[Reduction], norm: str) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, conv in enumerate(convs):
         layers[f'conv{index}'] = nn.Conv2d(channels, channels, *conv, bias=False)
-        layers[f'norm{index}'] = nn.BatchNorm2d(channels)
+        layers[f'norm{index}'] = normalisation(norm, channels)
         layers[f'act{index}'] = nn.LeakyReLU()
     layers['flatten'] = nn.Flatten()
     layers['fc'] = nn.Linear(channels, channels)

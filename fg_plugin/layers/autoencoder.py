@@ -7,6 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from fg_plugin.layers.normalisation import normalisation
+
 ACTIVATIONS = {'relu': nn.ReLU, 'lrelu': nn.LeakyReLU}
 
 
@@ -21,10 +23,11 @@ class Autoencoder(nn.Module):
             of that many channels; a plain convolution to the image's channels follows. None builds no decoder.
         encoder_act: ``'relu'`` or ``'lrelu'``.
         decoder_act: ``'relu'`` or ``'lrelu'``.
+        norm: ``'batch'`` (the paper's) or ``'group'``, see ``normalisation``.
 
     Raises:
-        ValueError: For an empty encoder, an even kernel, an unknown step or activation, or a decoder that does not
-            return to the size of the image.
+        ValueError: For an empty encoder, an even kernel, an unknown step, activation or normalisation, or a decoder
+            that does not return to the size of the image.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class Autoencoder(nn.Module):
         decoder: Sequence[int | Literal['up']] | None,
         encoder_act: str = 'lrelu',
         decoder_act: str = 'relu',
+        norm: str = 'batch',
     ) -> None:
         super().__init__()
         if not encoder:
@@ -50,12 +54,14 @@ class Autoencoder(nn.Module):
         self.encoder = nn.ModuleList()
         channels = in_channels
         for out_channels, stride in encoder:
-            self.encoder.append(_conv_norm(channels, out_channels, kernel_size, stride))
+            self.encoder.append(_conv_norm(channels, out_channels, kernel_size, stride, norm))
             channels = out_channels
         self.encoder_act = ACTIVATIONS[encoder_act]()
-        self.decoder = None if decoder is None else self._build_decoder(decoder, kernel_size, decoder_act)
+        self.decoder = None if decoder is None else self._build_decoder(decoder, kernel_size, decoder_act, norm)
 
-    def _build_decoder(self, steps: Sequence[int | Literal['up']], kernel_size: int, act: str) -> nn.Sequential:
+    def _build_decoder(
+        self, steps: Sequence[int | Literal['up']], kernel_size: int, act: str, norm: str
+    ) -> nn.Sequential:
         if any(step != 'up' and not isinstance(step, int) for step in steps):
             raise ValueError(f"decoder should hold 'up' and channel counts, but got {tuple(steps)}.")
         shrinking, growing = math.prod(self.strides), 2 ** sum(step == 'up' for step in steps)
@@ -67,7 +73,7 @@ class Autoencoder(nn.Module):
         channels = self.channels[-1]
         for step in steps:
             if isinstance(step, int):
-                layers += [_conv_norm(channels, step, kernel_size, 1), ACTIVATIONS[act]()]
+                layers += [_conv_norm(channels, step, kernel_size, 1, norm), ACTIVATIONS[act]()]
                 channels = step
             else:
                 layers.append(nn.Upsample(scale_factor=2, mode='nearest'))
@@ -117,6 +123,6 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder_act(features[-1]))
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Sequential:
+def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(out_channels)))
+    return nn.Sequential(OrderedDict(conv=conv, norm=normalisation(norm, out_channels)))

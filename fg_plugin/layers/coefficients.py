@@ -28,6 +28,15 @@ class FullCoefficients(NamedTuple):
         """Linearly combine base filters ``(M, C/g, kh, kw)`` into generated filters ``(B, N, C/g, kh, kw)`` (eq. 2)."""
         return (self.weight @ repository.flatten(1)).unflatten(2, repository.shape[1:])
 
+    def energies(self, gram: Tensor) -> Tensor:
+        """Return the squared norms ``(B, N)`` of the generated filters, from the base filters' Gram matrix (M, M)."""
+        weight = self.weight.to(gram.dtype)
+        return (weight @ gram).mul(weight).sum(2)
+
+    def scale_filters(self, factors: Tensor) -> 'FullCoefficients':
+        """Multiply each generated filter by its factor, ``(B, N)``."""
+        return FullCoefficients(self.weight * factors.unsqueeze(2))
+
     def repeat(self, times: int) -> 'FullCoefficients':
         """Repeat each sample's coefficients ``times`` times in place (for a batch folded with views, windows, ...)."""
         return FullCoefficients(self.weight.repeat_interleave(times, dim=0))
@@ -43,12 +52,14 @@ class LowRankCoefficients(NamedTuple):
         left: ``U``, ``(N, r)``.
         scale: ``s``, ``(B, r)``, the sample-specific part.
         right: ``V``, ``(r, M)``.
+        factors: Factors of the generated filters, ``(B, N)``, that multiply all of the above; None for 1.
     """
 
     base: Tensor | None
     left: Tensor
     scale: Tensor
     right: Tensor
+    factors: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
@@ -59,8 +70,10 @@ class LowRankCoefficients(NamedTuple):
         """Return the coefficients as ``(B, N, M)``."""
         update = (self.left * self.scale.unsqueeze(1)) @ self.right
         if self.base is not None:
-            return self.base + update
-        return update + torch.eye(update.shape[1], dtype=update.dtype, device=update.device)
+            weight = self.base + update
+        else:
+            weight = update + torch.eye(update.shape[1], dtype=update.dtype, device=update.device)
+        return weight if self.factors is None else weight * self.factors.unsqueeze(2)
 
     def static_filters(self, repository: Tensor) -> Tensor:
         """Return the filters ``w_0 b`` common to all samples, ``(N, C/g, kh, kw)``."""
@@ -75,11 +88,29 @@ class LowRankCoefficients(NamedTuple):
     def filters(self, repository: Tensor) -> Tensor:
         """Linearly combine base filters ``(M, C/g, kh, kw)`` into generated filters ``(B, N, C/g, kh, kw)`` (eq. 2)."""
         update = (self.left * self.scale.unsqueeze(1)) @ self.update_filters(repository).flatten(1)
-        return self.static_filters(repository) + update.unflatten(2, repository.shape[1:])
+        filters = self.static_filters(repository) + update.unflatten(2, repository.shape[1:])
+        return filters if self.factors is None else filters * self.factors[:, :, None, None, None]
+
+    def energies(self, gram: Tensor) -> Tensor:
+        """Return the squared norms ``(B, N)`` of the generated filters, from the base filters' Gram matrix (M, M).
+
+        No ``(B, N, M)`` coefficients are formed: ``|w_0 b|^2 + 2 <w_0 b, u> + |u|^2`` for the update ``u`` of rank r.
+        """
+        static = gram if self.base is None else self.base @ gram
+        static_energy = static.diagonal() if self.base is None else (static * self.base).sum(1)
+        weight = self.left * self.scale.to(gram.dtype).unsqueeze(1)
+        cross = (weight * (static @ self.right.T)).sum(2)
+        update_energy = (weight @ (self.right @ gram @ self.right.T)).mul(weight).sum(2)
+        return static_energy + 2 * cross + update_energy
+
+    def scale_filters(self, factors: Tensor) -> 'LowRankCoefficients':
+        """Multiply each generated filter by its factor, ``(B, N)``."""
+        return self._replace(factors=factors if self.factors is None else self.factors * factors)
 
     def repeat(self, times: int) -> 'LowRankCoefficients':
         """Repeat each sample's coefficients ``times`` times in place (for a batch folded with views, windows, ...)."""
-        return self._replace(scale=self.scale.repeat_interleave(times, dim=0))
+        factors = None if self.factors is None else self.factors.repeat_interleave(times, dim=0)
+        return self._replace(scale=self.scale.repeat_interleave(times, dim=0), factors=factors)
 
 
 Coefficients = FullCoefficients | LowRankCoefficients

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fg_plugin.layers.coefficients import Coefficients, FullCoefficients
+from fg_plugin.layers.coefficients import Coefficients, FullCoefficients, LowRankCoefficients
 
 PATHS = ('factored', 'materialised', 'unfolded')
 
@@ -32,20 +32,49 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
     With ``groups`` > 1 every base filter is applied to every group, because the repository is common to all groups.
     """
     batch, groups = x.shape[0], conv.groups
-    per_group = conv._replace(groups=1)
-    grouped = x if groups == 1 else x.reshape(batch * groups, -1, *x.shape[2:])
     if isinstance(coefficients, FullCoefficients):
-        maps = F.conv2d(grouped, repository, None, *per_group)
-        weight = coefficients.weight.to(maps.dtype)
-        combined = _combine(maps, weight.reshape(batch * groups, -1, weight.shape[2]))
-        return combined if groups == 1 else combined.reshape(batch, -1, *combined.shape[2:])
-    static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
-    maps = F.conv2d(grouped, coefficients.update_filters(repository), None, *per_group)
-    weight = (coefficients.left * coefficients.scale.unsqueeze(1)).to(maps.dtype)
-    weight = weight.reshape(batch * groups, -1, weight.shape[2])
-    static = static if groups == 1 else static.reshape(batch * groups, -1, *static.shape[2:])
-    combined = _combine(maps, weight, static)
-    return combined if groups == 1 else combined.reshape(batch, -1, *combined.shape[2:])
+        maps = _every_group(x, repository, conv)
+        return _per_sample(_combine(maps, _every_row(coefficients.weight, groups, maps)), batch)
+    if projects_maps(coefficients.base is not None, groups, torch.is_grad_enabled()):
+        combined = _project(F.conv2d(x, repository, None, *conv), coefficients)
+    else:
+        static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
+        maps = _every_group(x, coefficients.update_filters(repository), conv)
+        weight = _every_row(coefficients.left * coefficients.scale.unsqueeze(1), groups, maps)
+        static = static.reshape(batch * groups, -1, *static.shape[2:])
+        combined = _per_sample(_combine(maps, weight, static), batch)
+    return combined if coefficients.factors is None else combined * coefficients.factors[:, :, None, None]
+
+
+def projects_maps(has_base: bool, groups: int, training: bool) -> bool:
+    """Return whether ``factored`` applies a low-rank head to the maps of the repository, and not to its filters.
+
+    ``V (b * x)`` costs less than ``(V b) * x`` where a filter is longer than M. In training, its gradient keeps the M
+    maps, so that a layer with M = N would keep its output twice.
+    """
+    return groups == 1 and (has_base or not training)
+
+
+def _project(maps: Tensor, coefficients: LowRankCoefficients) -> Tensor:
+    projected = _combine(maps, coefficients.right.to(maps.dtype))
+    base = coefficients.base
+    static = maps if base is None else F.conv2d(maps, base.to(maps.dtype)[:, :, None, None])
+    return _combine(projected, (coefficients.left * coefficients.scale.unsqueeze(1)).to(maps.dtype), static)
+
+
+def _every_group(x: Tensor, filters: Tensor, conv: ConvArguments) -> Tensor:
+    """Apply all filters to each group, which becomes an entry of the batch."""
+    grouped = x if conv.groups == 1 else x.reshape(x.shape[0] * conv.groups, -1, *x.shape[2:])
+    return F.conv2d(grouped, filters, None, *conv._replace(groups=1))
+
+
+def _every_row(weight: Tensor, groups: int, maps: Tensor) -> Tensor:
+    """Give each entry of a batch of groups the rows of ``weight`` (B, N, M) that belong to its filters."""
+    return weight.to(maps.dtype).reshape(weight.shape[0] * groups, -1, weight.shape[2])
+
+
+def _per_sample(grouped: Tensor, batch: int) -> Tensor:
+    return grouped if grouped.shape[0] == batch else grouped.reshape(batch, -1, *grouped.shape[2:])
 
 
 def materialised(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
@@ -86,10 +115,12 @@ def shared(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Conv
 def _combine(maps: Tensor, weight: Tensor, static: Tensor | None = None) -> Tensor:
     """Combine maps ``(B, M, H, W)`` with coefficients ``(B, N, M)``, keeping the memory format of the maps.
 
+    Coefficients ``(N, M)`` serve all samples (then without ``static``).
+
     ``static`` ``(B, N, H, W)`` is added in the same pass over the output.
     """
     if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
-        rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(1, 2)
+        rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(-2, -1)
         if static is None:
             combined = rows @ weight
         else:

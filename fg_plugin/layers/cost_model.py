@@ -3,6 +3,8 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+from fg_plugin.layers.compute_paths import projects_maps
+
 
 class Workload(NamedTuple):
     """What a cost depends on.
@@ -15,7 +17,8 @@ class Workload(NamedTuple):
         groups: Groups.
         kernel_area: kh * kw.
         out_pixels: H' * W'.
-        rank: Rank of a low-rank head, None for a full one.
+        rank: Rank of a low-rank head, None for a full one. Such a head has static coefficients of its own (and not the
+            identity) exactly if M differs from N.
         in_pixels: H * W.
         training: Whether gradients are needed.
         channels_last: Whether the input is in channels_last format.
@@ -161,6 +164,20 @@ def _factored_operations(work: Workload) -> Operations:
             narrow=_narrow(work, base_filters),
             matmul=out * work.num_base_filters,
             maps=work.batch * work.groups * work.num_base_filters * work.out_pixels,
+            out=out,
+            reordered=reordered,
+        )
+    has_base = work.num_base_filters != work.out_channels
+    if projects_maps(has_base, work.groups, work.training):
+        base_filters = _in_vectors(work.num_base_filters)
+        maps = work.batch * work.num_base_filters * work.out_pixels
+        return Operations(
+            conv_calls=2 if has_base else 1,
+            matmul_calls=3,
+            conv=work.batch * work.out_pixels * base_filters * (_filter_length(work) + has_base * work.out_channels),
+            narrow=_narrow(work, base_filters),
+            matmul=(maps + out) * work.rank,
+            maps=maps + work.batch * work.rank * work.out_pixels,
             out=out,
             reordered=reordered,
         )

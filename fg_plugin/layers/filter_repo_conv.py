@@ -1,9 +1,11 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 from fg_plugin.conditioning import current_conditioning
@@ -15,6 +17,18 @@ from fg_plugin.layers.cost_model import Workload, cheapest_path
 from fg_plugin.layers.initialization import orthogonal_
 
 HEADS = ('full', 'lowrank')
+
+
+class HostConv(NamedTuple):
+    """The convolution that a generated-filter layer took the place of, without its parameters.
+
+    Attributes:
+        cls: Its class.
+        attributes: Its ``__dict__``, apart from the parameters.
+    """
+
+    cls: type[nn.Conv2d]
+    attributes: dict[str, Any]
 
 
 class FilterRepoConv(nn.Conv2d):
@@ -86,6 +100,9 @@ class FilterRepoConv(nn.Conv2d):
         self.path = path
         self.name = ''
         self.preserves_conv = False
+        self.kept_energy = 1.0
+        self.dynamic_same = False
+        self._host: HostConv | None = None
         repository = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
         self.register_parameter('weight', repository)
         factory: dict[str, Any] = {'device': device, 'dtype': dtype}
@@ -151,13 +168,20 @@ class FilterRepoConv(nn.Conv2d):
             rank=rank,
         )
         layer.bias = conv.bias
+        layer._take_over_(conv)
         if init == 'preserve':
             layer.preserves_conv = layer.num_base_filters == layer.out_channels
             layer._preserve_(conv.weight)
         return layer.train(conv.training)
 
+    def _take_over_(self, conv: nn.Conv2d) -> None:
+        """Adopt what the class of ``conv`` adds to ``nn.Conv2d``: here, padding that follows from the input's size."""
+        self.dynamic_same = isinstance(conv, Conv2dSame) or getattr(conv, 'same_pad', False)
+        attributes = {name: value for name, value in conv.__dict__.items() if name != '_parameters'}
+        self._host = HostConv(type(conv), attributes)
+
     def to_conv(self) -> nn.Conv2d:
-        """Return the ordinary convolution that ``from_conv`` took the place of, sharing its parameters.
+        """Return the convolution that ``from_conv`` took the place of, of the same class, sharing its parameters.
 
         Raises:
             ValueError: If the repository is not that convolution's weight (``preserves_conv`` is False).
@@ -167,19 +191,38 @@ class FilterRepoConv(nn.Conv2d):
                 "A generated-filter layer gives its convolution back only after from_conv(..., init='preserve') with "
                 'num_base_filters=None, because otherwise the original weight is not kept.'
             )
-        conv = nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,  # type: ignore[arg-type]
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
-            bias=False,
-            padding_mode=self.padding_mode,
-            device='meta',
-        )
-        conv.weight, conv.bias = self.weight, self.bias
+        return self._conv_with(self.weight)
+
+    def frozen(self, coefficients: Coefficients) -> nn.Conv2d:
+        """Return an ordinary convolution, of the class of the original one, with the filters of one sample.
+
+        Args:
+            coefficients: Of the one sample, as the head emits them.
+        """
+        filters = coefficients.filters(self.weight)[0].detach().to(self.weight.dtype)
+        return self._conv_with(nn.Parameter(filters.contiguous()))
+
+    def _conv_with(self, weight: nn.Parameter) -> nn.Conv2d:
+        if self._host is None:
+            conv = nn.Conv2d(
+                self.in_channels,
+                self.out_channels,
+                self.kernel_size,  # type: ignore[arg-type]
+                self.stride,  # type: ignore[arg-type]
+                self.padding,  # type: ignore[arg-type]
+                self.dilation,  # type: ignore[arg-type]
+                self.groups,
+                bias=False,
+                padding_mode=self.padding_mode,
+                device='meta',
+            )
+        else:
+            conv = self._host.cls.__new__(self._host.cls)
+            conv.__dict__.update(self._host.attributes, _parameters={})
+            for name in self._parameters:
+                conv.register_parameter(name, self._parameters[name])
+        conv.register_parameter('weight', weight)
+        conv.register_parameter('bias', self.bias)
         return conv.train(self.training)
 
     def reset_parameters(self) -> None:
@@ -196,12 +239,18 @@ class FilterRepoConv(nn.Conv2d):
             self.register_parameter('weight', weight)  # type: ignore[arg-type]
             self.coefficient_head.init_static_(None)
             return
-        left, singular_values, right = torch.linalg.svd(weight.detach().double().flatten(1), full_matrices=False)
-        rank = min(self.num_base_filters, len(singular_values))
-        self.weight[:rank] = right[:rank].to(weight.dtype).view_as(self.weight[:rank])
-        coefficients = self.weight.new_zeros(self.out_channels, self.num_base_filters)
-        coefficients[:, :rank] = (left * singular_values)[:, :rank].to(weight.dtype)
-        self.coefficient_head.init_static_(coefficients)
+        self.weight.copy_(self._factorised_(weight))
+
+    @torch.no_grad()
+    def _factorised_(self, weight: Tensor) -> Tensor:
+        """Set the head to emit ``weight`` from the repository that is returned, as well as M base filters can."""
+        base_filters, coefficients, self.kept_energy = _factorise(weight, self.num_base_filters)
+        # Base filters beyond the rank of the weight stay as initialised: with zero coefficients they only add freedom.
+        repository = self.weight.detach().clone()
+        repository[: len(base_filters)] = base_filters
+        padding = self.num_base_filters - len(base_filters)
+        self.coefficient_head.init_static_(F.pad(coefficients, (0, padding)).to(self.weight))
+        return repository
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a new ``weight``: code that folds a batch normalisation into a convolution assigns one.
@@ -217,12 +266,26 @@ class FilterRepoConv(nn.Conv2d):
             )
         super().__setattr__(name, value)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        self._factorise_plain_weight(state_dict, prefix)
         self._loading = True
         try:
-            super()._load_from_state_dict(*args, **kwargs)
+            super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         finally:
             self._loading = False
+
+    def _factorise_plain_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Turn an ordinary convolution's weight into a repository of M < N base filters and static coefficients."""
+        weight = state_dict.get(prefix + 'weight')
+        head = prefix + 'coefficient_head.'
+        if (
+            weight is None
+            or self.num_base_filters >= self.out_channels
+            or weight.shape != (self.out_channels, *self.weight.shape[1:])
+            or any(key.startswith(head) for key in state_dict)
+        ):
+            return
+        state_dict[prefix + 'weight'] = self._factorised_(weight)
 
     def coefficients(self) -> Coefficients:
         """Return the coefficients of the current conditioning.
@@ -252,13 +315,20 @@ class FilterRepoConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each sample of ``x`` (B, C, H, W) with its own filters."""
-        coefficients = self._fit_batch(self.coefficients(), x.shape[0])
+        repository, coefficients = self._generation(self.coefficients())
+        coefficients = self._fit_batch(coefficients, x.shape[0])
+        if self.dynamic_same:
+            x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         pad_arguments, conv = self._split_padding()
         if pad_arguments is not None:
             x = F.pad(x, *pad_arguments)
         compute = getattr(compute_paths, self._choose_path(x, coefficients, conv))
-        out = compute(x, self.weight, coefficients, conv)
+        out = compute(x, repository, coefficients, conv)
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
+
+    def _generation(self, coefficients: Coefficients) -> tuple[Tensor, Coefficients]:
+        """Return the base filters, and the coefficients that combine them into the filters to convolve with."""
+        return self.weight, coefficients
 
     def _fit_batch(self, coefficients: Coefficients, batch: int) -> Coefficients:
         images = coefficients.num_samples
@@ -317,3 +387,19 @@ def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f'{name} should be >= 1, but got {value}.')
+
+
+def _factorise(weight: Tensor, num_base_filters: int) -> tuple[Tensor, Tensor, float]:
+    """Return base filters (m, ...) and coefficients (N, m) whose product best approximates the filters (N, ...).
+
+    The base filters are the leading right singular vectors, at most ``num_base_filters`` of them. The last value is
+    the part of the filters' squared norm that they keep.
+    """
+    if weight.is_meta:
+        return weight[:num_base_filters], weight.new_empty(len(weight), num_base_filters), math.nan
+    left, singular_values, right = torch.linalg.svd(weight.double().flatten(1), full_matrices=False)
+    right = right[:num_base_filters].to(weight.dtype)
+    coefficients = (left * singular_values)[:, :num_base_filters].to(weight.dtype)
+    energy = singular_values.square()
+    kept = (energy[:num_base_filters].sum() / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)).item()
+    return right.unflatten(1, weight.shape[1:]), coefficients, kept

@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from fg_plugin.generator import reconstruction_loss
+from fg_plugin.generator import pending_reconstruction_loss
 
 
 class TaskModel(BaseModel):
@@ -65,7 +65,7 @@ class TaskModel(BaseModel):
         if mode == 'predict':
             return self.head.predict(feats, data_samples)
         losses = self.head.loss(feats, data_samples)
-        reconstruction = reconstruction_loss(self)
+        reconstruction = pending_reconstruction_loss(self)
         if reconstruction is not None:
             losses['loss_rec'] = reconstruction
         return losses

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.conv_selection import NothingMatchedError
 from fg_plugin.conv_trace import trace_convs
-from fg_plugin.convert import NothingMatchedError, convert_, revert_
+from fg_plugin.convert_convs import convert_convs_, revert_convs_
 from fg_plugin.layers import FilterRepoConv
 
 OPTIONS = dict(code_dims=(4, 4, 4), level_sizes=(16, 8, 4), input_size=(3, 16, 16))
@@ -48,13 +49,13 @@ def run(model, x):
 def test_right_after_conversion_the_output_is_the_same():
     model, x = Host().double().eval(), torch.randn(2, 3, 16, 16).double()
     expected, keys = model(x), model.state_dict().keys()
-    convert_(model, **OPTIONS)
+    convert_convs_(model, **OPTIONS)
     torch.testing.assert_close(run(model, x), expected, rtol=0, atol=1e-13)
     assert keys <= model.state_dict().keys()
 
 
 def test_records():
-    records = {record.name: record for record in convert_(Host(), **OPTIONS, exclude=['stem'])}
+    records = {record.name: record for record in convert_convs_(Host(), **OPTIONS, exclude=['stem'])}
     assert {name: record.level for name, record in records.items()} == {
         'stem': None,
         'shared': 0,
@@ -70,13 +71,13 @@ def test_records():
 
 def test_a_shared_module_is_converted_once_and_stays_shared():
     model = Host()
-    convert_(model, **OPTIONS)
+    convert_convs_(model, **OPTIONS)
     assert isinstance(model.shared, FilterRepoConv)
     assert model.alias is model.shared
 
 
 def test_levels_by_resolution():
-    records = convert_(Host(), **OPTIONS, levels='resolution')
+    records = convert_convs_(Host(), **OPTIONS, levels='resolution')
     assert {record.name: record.level for record in records if record.level is not None} == {
         'stem': 0,
         'shared': 0,
@@ -87,7 +88,7 @@ def test_levels_by_resolution():
 
 def test_levels_by_name():
     model = Host()
-    convert_(model, **OPTIONS, include=['stem', 'blocks.*'], levels={'*': 0, 'blocks.*': 2})
+    convert_convs_(model, **OPTIONS, include=['stem', 'blocks.*'], levels={'*': 0, 'blocks.*': 2})
     assert (model.stem.level, model.blocks[0].level, model.blocks[2].level) == (0, 2, 2)
 
 
@@ -95,7 +96,7 @@ def test_hooks_and_modes_are_kept():
     model, calls = Host(), []
     model.stem.register_forward_hook(lambda *_: calls.append('stem'))
     model.blocks.eval()
-    convert_(model, **OPTIONS)
+    convert_convs_(model, **OPTIONS)
     run(model, torch.randn(2, 3, 16, 16))
     assert calls == ['stem']
     assert model.stem.training
@@ -106,8 +107,8 @@ def test_hooks_and_modes_are_kept():
 def test_revert_gives_the_model_back_bit_for_bit():
     model, x = Host().eval(), torch.randn(2, 3, 16, 16)
     expected, state = model(x), {key: value.clone() for key, value in model.state_dict().items()}
-    convert_(model, **OPTIONS)
-    revert_(model)
+    convert_convs_(model, **OPTIONS)
+    revert_convs_(model)
     assert torch.equal(model(x), expected)
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -116,12 +117,12 @@ def test_revert_gives_the_model_back_bit_for_bit():
 
 def test_revert_is_all_or_none():
     model = Host()
-    convert_(model, **OPTIONS, num_base_filters=2)
+    convert_convs_(model, **OPTIONS, num_base_filters=2)
     with pytest.raises(ValueError, match="'stem' cannot be reverted: its repository of 2 base filters"):
-        revert_(model)
+        revert_convs_(model)
     assert isinstance(model.stem, FilterRepoConv)
-    with pytest.raises(ValueError, match='no generated-filter layer to revert'):
-        revert_(Host())
+    with pytest.raises(ValueError, match='no generated-filter layer: it was not converted'):
+        revert_convs_(Host())
 
 
 @pytest.mark.parametrize(
@@ -151,15 +152,15 @@ def test_revert_is_all_or_none():
 def test_errors_come_before_the_first_change(options, error, message):
     model = Host()
     with pytest.raises(error, match=message):
-        convert_(model, **{**OPTIONS, **options})
+        convert_convs_(model, **{**OPTIONS, **options})
     assert not any(isinstance(module, FilterRepoConv) for module in model.modules())
 
 
 def test_refuses_to_convert_twice():
     model = Host()
-    convert_(model, **OPTIONS, include=['stem'])
+    convert_convs_(model, **OPTIONS, include=['stem'])
     with pytest.raises(ValueError, match="converted already: 'stem' is a FilterRepoConv"):
-        convert_(model, **OPTIONS)
+        convert_convs_(model, **OPTIONS)
 
 
 def test_subclasses_and_parametrised_convolutions_stay_static():
@@ -169,10 +170,10 @@ def test_subclasses_and_parametrised_convolutions_stay_static():
     model = nn.Sequential(
         StandardisedConv(3, 4, 3), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3)
     )
-    records = convert_(model, **OPTIONS)
+    records = convert_convs_(model, **OPTIONS)
     assert [record.level for record in records] == [None, None, 0]
     assert 'its class StandardisedConv may change its weight' in records[0].reason
-    assert records[1].reason == 'its class ParametrizedConv2d may change its weight before it convolves'
+    assert records[1].reason == 'its weight is parametrised'
 
 
 def test_trace_leaves_the_model_as_it_is():

@@ -1,0 +1,129 @@
+"""Replace the convolutions of a network by generated-filter layers, and back; the caller provides the codes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
+from fg_plugin.layers import FilterRepoConv, layer_class
+
+
+def convert_convs_(
+    model: nn.Module,
+    *,
+    code_dims: Sequence[int],
+    level_sizes: Sequence[int],
+    input_size: tuple[int, int, int],
+    include: Sequence[str] = ('*',),
+    exclude: Sequence[str] = (),
+    levels: str | Mapping[str, int] = 'depth',
+    **layer_options: Any,
+) -> list[ConvRecord]:
+    """Replace convolutions of ``model`` by ``FilterRepoConv`` in place. All checks come before the first change.
+
+    Args:
+        model: The host network.
+        code_dims: Length L_f of each level's code.
+        level_sizes: As in ``select_convs``, and so are ``input_size`` to ``levels``.
+        layer_options: ``head``, ``rank``, ``num_base_filters`` and ``init``, as in ``FilterRepoConv.from_conv``.
+
+    Returns:
+        One record per ``nn.Conv2d`` of the model, in the order of ``named_modules``.
+
+    Raises:
+        NothingMatchedError: As ``select_convs``.
+        ValueError: As ``select_convs``, or for an option that a layer refuses (the layer is named).
+    """
+    selection = select_convs(
+        model, level_sizes=level_sizes, input_size=input_size, include=include, exclude=exclude, levels=levels
+    )
+    layers = build_layers(selection, dict(enumerate(code_dims)), **layer_options)
+    replace_modules_(model, layers)
+    return selection.records
+
+
+def build_layers(
+    selection: Selection, code_dims: Mapping[int, int], **layer_options: Any
+) -> dict[nn.Module, FilterRepoConv]:
+    """Build the generated-filter layers of ``selection``.
+
+    Args:
+        selection: The convolutions.
+        code_dims: Length of the code of each encoder level in use. The layers count only these levels.
+        layer_options: As in ``FilterRepoConv.from_conv``.
+
+    Returns:
+        The layers by the convolution to replace.
+
+    Raises:
+        ValueError: For an option that a layer refuses (the layer is named).
+    """
+    position = {level: index for index, level in enumerate(sorted(code_dims))}
+    layers: dict[nn.Module, FilterRepoConv] = {}
+    for name, level in selection.levels.items():
+        conv = selection.convs[name]
+        cls = layer_class(conv)
+        if cls is None:
+            raise ValueError(f"'{name}' cannot be converted: there is no layer for {type(conv).__name__}.")
+        try:
+            layers[conv] = cls.from_conv(conv, code_dim=code_dims[level], level=position[level], **layer_options)
+        except ValueError as error:
+            raise ValueError(f"'{name}' cannot be converted: {error}") from error
+        layers[conv].name = name
+    return layers
+
+
+def generated_layers(model: nn.Module) -> dict[str, FilterRepoConv]:
+    """Return the generated-filter layers of ``model`` by name.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, FilterRepoConv)}
+    if not layers:
+        raise ValueError('The model has no generated-filter layer: it was not converted, or it is reverted already.')
+    return layers
+
+
+def revert_convs_(model: nn.Module) -> None:
+    """Put ordinary convolutions back in place of the generated-filter layers, all or none.
+
+    A layer converted with ``init='preserve'`` and M = N gives back a convolution whose weight is its repository: the
+    original one, bit for bit, unless training moved it.
+
+    Raises:
+        ValueError: If nothing is converted, or a layer cannot give its original weight back.
+    """
+    layers = generated_layers(model)
+    for name, layer in layers.items():
+        if not layer.preserves_conv:
+            raise ValueError(
+                f"'{name}' cannot be reverted: its repository of {layer.num_base_filters} base filters is not the "
+                f"weight of the convolution it replaced. Only init='preserve' with num_base_filters=None keeps it."
+            )
+    replace_modules_(model, {layer: layer.to_conv() for layer in layers.values()})
+
+
+# What nn.Module keeps of its hooks. The replacement shares these, so that a hook's handle still removes it.
+_HOOKS = (
+    '_forward_hooks',
+    '_forward_hooks_with_kwargs',
+    '_forward_hooks_always_called',
+    '_forward_pre_hooks',
+    '_forward_pre_hooks_with_kwargs',
+    '_backward_hooks',
+    '_backward_pre_hooks',
+)
+
+
+def replace_modules_(model: nn.Module, replacements: Mapping[Any, nn.Module]) -> None:
+    """Replace modules wherever they appear (a shared module stays shared), with their forward and backward hooks."""
+    for old, new in replacements.items():
+        for attribute in _HOOKS:
+            setattr(new, attribute, getattr(old, attribute))
+    for parent in list(model.modules()):
+        # Not named_children(): it lists a module that has two names only once.
+        for child_name, child in parent._modules.items():
+            if child is not None and child in replacements:
+                parent._modules[child_name] = replacements[child]

@@ -1,0 +1,201 @@
+"""The class of a converted network: the host's own class, with filters generated at each call."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
+from fg_plugin.generator import FilterGenerator
+from fg_plugin.layers import FilterRepoConv
+
+GENERATOR = 'fg_generator'
+"""Name of the generator among the children of a converted network."""
+
+# Methods of a host whose first argument is the image. In timm, other methods that begin with 'forward_' go on from the
+# features that these return.
+IMAGE_METHODS = ('forward', 'forward_features', 'forward_intermediates', 'get_intermediate_layers')
+
+# The conditioning that feature tensors were computed with, so that forward_head(features) can be called alone.
+_conditioning_of: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+class GeneratedModel(nn.Module):
+    """What a converted network can do besides what its class could do before (see ``generated_class``)."""
+
+    fg_generator: FilterGenerator
+    host_class: type[nn.Module]
+
+    def condition(self, images: Tensor) -> Conditioning:
+        """Return the codes of ``images`` (B, C, H, W), normalised as the network's inputs are."""
+        return Conditioning(self, self.fg_generator(images))
+
+    @contextmanager
+    def conditioned_on(self, images: Tensor) -> Iterator[None]:
+        """Generate the filters from ``images`` instead of each forward's own input, until the end of the block.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised as the network's inputs are: one image per input, or a single one
+                whose filters all inputs share.
+        """
+        with conditioning_scope(self.condition(images)):
+            yield
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """Load a checkpoint of this network, or one of its host before the conversion.
+
+        The host's checkpoint leaves the generator and the coefficient heads as they are. With M < N base filters, its
+        filters are approximated by them again.
+
+        Raises:
+            RuntimeError: If ``strict`` and the checkpoint is neither.
+        """
+        ours = generated_keys(self)
+        if not strict or any(key in ours for key in state_dict):
+            return super().load_state_dict(state_dict, strict, assign)
+        result = super().load_state_dict(state_dict, False, assign)
+        missing = [key for key in result.missing_keys if key not in ours]
+        if missing or result.unexpected_keys:
+            raise RuntimeError(
+                f'The checkpoint should fit {self.host_class.__name__} with generated filters or without, but it has '
+                f'no key of the former and differs from the latter: missing {_shorten(missing)}; unknown to the model '
+                f'{_shorten(result.unexpected_keys)}.'
+            )
+        result.missing_keys.clear()
+        return result
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Copy and pickle by the host's class: this one is made at run time and cannot be found by name."""
+        return _restore, (self.host_class,), self.__dict__
+
+
+def _restore(host_class: type[nn.Module]) -> GeneratedModel:
+    cls = generated_class(host_class)
+    return cls.__new__(cls)
+
+
+def generated_keys(model: nn.Module) -> set[str]:
+    """Return the keys of a converted network's state dict that its host does not have."""
+    heads = {
+        f'{name}.coefficient_head.' for name, module in model.named_modules() if isinstance(module, FilterRepoConv)
+    }
+    return {
+        key
+        for key in model.state_dict()
+        if key.startswith(f'{GENERATOR}.') or any(key.startswith(head) for head in heads)
+    }
+
+
+def _shorten(keys: list[str], shown: int = 5) -> str:
+    more = f' and {len(keys) - shown} more' if len(keys) > shown else ''
+    return (', '.join(keys[:shown]) or 'nothing') + more
+
+
+@cache
+def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
+    """Return the subclass of ``host_class`` for its converted networks.
+
+    Its instances stay instances of the host's class. Methods that take images generate the filters first, and run as
+    before; ``forward_head`` and the like find the filters that their features were computed with.
+    """
+    bases = (GeneratedModel, _container_base(host_class), host_class)
+    namespace: dict[str, Any] = {'__module__': host_class.__module__, 'host_class': host_class}
+    for name in dir(host_class):
+        method = inspect.getattr_static(host_class, name)
+        if not inspect.isfunction(method):
+            continue
+        if name in IMAGE_METHODS:
+            namespace[name] = _generates(method, remembers=name != 'forward')
+        elif name.startswith('forward_'):
+            namespace[name] = _goes_on(method)
+    return type(f'FG{host_class.__name__}', tuple(base for base in bases if base is not None), namespace)
+
+
+def _generates(method: Callable, remembers: bool) -> Callable:
+    first = list(inspect.signature(method).parameters)[1]
+
+    @wraps(method)
+    def generate(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        images = args[0] if args else kwargs.get(first)
+        if not isinstance(images, Tensor) or images.ndim != 4:
+            shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise ValueError(f"'{first}' should be images (B, C, H, W) to generate filters from, but got {shape}.")
+        if is_conditioned(self, images.shape[0]):
+            return method(self, *args, **kwargs)
+        conditioning = self.condition(images)
+        with conditioning_scope(conditioning):
+            out = method(self, *args, **kwargs)
+        if remembers and not torch.compiler.is_compiling():
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    _conditioning_of[leaf] = conditioning
+        return out
+
+    return generate
+
+
+def _goes_on(method: Callable) -> Callable:
+    @wraps(method)
+    def go_on(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        with _scope_of(self, args):
+            return method(self, *args, **kwargs)
+
+    return go_on
+
+
+def _scope_of(model: GeneratedModel, features: Any) -> AbstractContextManager:
+    if torch.compiler.is_compiling():
+        return nullcontext()
+    for leaf in tree_leaves(features):
+        if isinstance(leaf, Tensor):
+            conditioning = _conditioning_of.get(leaf)
+            if conditioning is not None and conditioning.owner is model:
+                return conditioning_scope(conditioning)
+    # Without converted convolutions behind the features, no filters are needed; with them, the layer says what is
+    # missing.
+    return nullcontext()
+
+
+class _HidesGenerator(nn.Module):
+    """Base of networks that run or list their children: the generator is none of their layers."""
+
+    def _host_modules(self) -> dict[str, nn.Module]:
+        return {name: module for name, module in self._modules.items() if name != GENERATOR}  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._host_modules())
+
+
+class _Sequence(_HidesGenerator):
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._host_modules().values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        modules = list(self._host_modules().values())[index]
+        return nn.Sequential(*modules) if isinstance(modules, list) else modules
+
+
+class _Mapping(_HidesGenerator):
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._host_modules())
+
+    def keys(self) -> Any:
+        return self._host_modules().keys()
+
+    def items(self) -> Any:
+        return self._host_modules().items()
+
+    def values(self) -> Any:
+        return self._host_modules().values()
+
+
+def _container_base(host_class: type[nn.Module]) -> type[nn.Module] | None:
+    if issubclass(host_class, nn.ModuleDict):
+        return _Mapping
+    return _Sequence if issubclass(host_class, nn.Sequential) else None
