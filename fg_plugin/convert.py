@@ -99,7 +99,7 @@ def convert_(
     parameter = next(model.parameters())
     replace_modules_(model, layers)
     forbid_fusing_(model)
-    model.__class__ = generated_class(type(model))
+    model.__class__ = generated_class(type(model))  # type: ignore[arg-type]
     model.add_module(GENERATOR, generator.to(parameter.device, parameter.dtype).train(model.training))
     _record_(
         model,
@@ -292,7 +292,7 @@ def _mirrored(encoder: Sequence[tuple[int, int]]) -> list[int | Literal['up']]:
     return steps
 
 
-def _record_(model: nn.Module, **options: Any) -> None:
+def _record_(model: Any, **options: Any) -> None:
     """Let what timm saves of ``model`` say that it is converted, and how."""
     _set_architecture_(model, lambda name: name if name.startswith('fg_') else f'fg_{name}')
     if hasattr(model, '_model_args'):
@@ -301,7 +301,7 @@ def _record_(model: nn.Module, **options: Any) -> None:
         model._model_args = {**model._model_args, **changed}
 
 
-def _restore_class_(model: nn.Module) -> None:
+def _restore_class_(model: Any) -> None:
     allow_fusing_(model)
     delattr(model, GENERATOR)
     model.__class__ = model.host_class

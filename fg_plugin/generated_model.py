@@ -76,7 +76,7 @@ class GeneratedModel(nn.Module):
 
 
 def _restore(host_class: type[nn.Module]) -> GeneratedModel:
-    cls = generated_class(host_class)
+    cls = generated_class(host_class)  # type: ignore[arg-type]
     return cls.__new__(cls)
 
 

@@ -101,7 +101,7 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
         timm_models.load_pretrained(
             model,
             num_classes=getattr(model, 'num_classes', 0),
-            in_chans=model.fg_generator.autoencoder.in_channels,  # type: ignore[union-attr]
+            in_chans=model.fg_generator.autoencoder.in_channels,
             cache_dir=kwargs.get('cache_dir'),
         )
     return model

@@ -4,6 +4,22 @@ import torch
 from torch import Tensor, nn
 
 
+def generated_filters(weights: Tensor, repository: Tensor) -> Tensor:
+    """Sum the filters of one sample by eq. 2, one by one.
+
+    Args:
+        weights: Coefficients ``(N, M)``.
+        repository: Base filters ``(M, ...)``.
+    """
+    filters = []
+    for row in weights:
+        generated = torch.zeros_like(repository[0])
+        for weight, base_filter in zip(row, repository, strict=True):
+            generated = generated + weight * base_filter
+        filters.append(generated)
+    return torch.stack(filters)
+
+
 def generated_conv(x: Tensor, coefficients: Tensor, layer: nn.Conv2d) -> Tensor:
     """Convolve each sample of ``x`` with filters summed by eq. 2 from the repository ``layer.weight``.
 
@@ -25,13 +41,8 @@ def generated_conv(x: Tensor, coefficients: Tensor, layer: nn.Conv2d) -> Tensor:
             bias=False,
             padding_mode=layer.padding_mode,
         ).double()
-        filters = []
-        for row in weights:
-            generated = torch.zeros_like(layer.weight[0])
-            for weight, base_filter in zip(row, layer.weight, strict=True):
-                generated = generated + weight * base_filter
-            filters.append(generated)
-        out = torch.func.functional_call(conv, {'weight': torch.stack(filters)}, (sample[None],))
+        filters = generated_filters(weights, layer.weight)
+        out = torch.func.functional_call(conv, {'weight': filters}, (sample[None],))
         outputs.append(out if layer.bias is None else out + layer.bias.view(-1, 1, 1))
     return torch.cat(outputs)
 

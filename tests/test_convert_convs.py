@@ -171,7 +171,7 @@ def test_subclasses_and_parametrised_convolutions_stay_static():
         StandardisedConv(3, 4, 3), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), nn.Conv2d(4, 4, 3)
     )
     records = convert_convs_(model, **OPTIONS)
-    assert [record.level for record in records] == [None, None, 0]
+    assert [record.level for record in records] == [None, None, 2]
     assert 'its class StandardisedConv may change its weight' in records[0].reason
     assert records[1].reason == 'its weight is parametrised'
 

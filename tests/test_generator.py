@@ -97,7 +97,7 @@ def test_refuses_a_decoder_that_would_never_run():
 
 
 def test_a_model_without_generator_has_no_reconstruction_loss():
-    with pytest.raises(ValueError, match='Linear was not converted: use fg_plugin.convert_'):
+    with pytest.raises(ValueError, match=r'Linear was not converted: use fg_plugin\.convert_'):
         reconstruction_loss(nn.Linear(1, 1))
 
 

@@ -43,7 +43,9 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
         weight = _every_row(coefficients.left * coefficients.scale.unsqueeze(1), groups, maps)
         static = static.reshape(batch * groups, -1, *static.shape[2:])
         combined = _per_sample(_combine(maps, weight, static), batch)
-    return combined if coefficients.factors is None else combined * coefficients.factors[:, :, None, None]
+    if coefficients.factors is None:
+        return combined
+    return combined * coefficients.factors.to(combined.dtype)[:, :, None, None]
 
 
 def projects_maps(has_base: bool, groups: int, training: bool) -> bool:

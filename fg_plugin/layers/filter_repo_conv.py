@@ -202,7 +202,7 @@ class FilterRepoConv(nn.Conv2d):
         filters = coefficients.filters(self.weight)[0].detach().to(self.weight.dtype)
         return self._conv_with(nn.Parameter(filters.contiguous()))
 
-    def _conv_with(self, weight: nn.Parameter) -> nn.Conv2d:
+    def _conv_with(self, weight: Tensor) -> nn.Conv2d:
         if self._host is None:
             conv = nn.Conv2d(
                 self.in_channels,
@@ -221,8 +221,8 @@ class FilterRepoConv(nn.Conv2d):
             conv.__dict__.update(self._host.attributes, _parameters={})
             for name in self._parameters:
                 conv.register_parameter(name, self._parameters[name])
-        conv.register_parameter('weight', weight)
-        conv.register_parameter('bias', self.bias)
+        conv.register_parameter('weight', weight)  # type: ignore[arg-type]
+        conv.register_parameter('bias', self.bias)  # type: ignore[arg-type]
         return conv.train(self.training)
 
     def reset_parameters(self) -> None:
