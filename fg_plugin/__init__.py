@@ -4,6 +4,7 @@ from fg_plugin.conv_selection import ConvRecord, NothingMatchedError
 from fg_plugin.convert import convert_, freeze_, revert_
 from fg_plugin.generator import FilterGenerator, reconstruction_loss
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
+from fg_plugin.report import Report, report
 from fg_plugin.zoo import UnknownArchitectureError, register_zoo
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     'FilterGenerator',
     'FilterRepoConv',
     'NothingMatchedError',
+    'Report',
     'UnknownArchitectureError',
     'convert_',
     'freeze_',
     'reconstruction_loss',
+    'report',
     'revert_',
 ]
 

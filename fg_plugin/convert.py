@@ -13,7 +13,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.convert_convs import build_layers, generated_layers, replace_modules_, revert_convs_
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
-from fg_plugin.generated_model import GENERATOR, GeneratedModel, generated_class
+from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, generated_class
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
@@ -101,6 +101,7 @@ def convert_(
     forbid_fusing_(model)
     model.__class__ = generated_class(type(model))  # type: ignore[arg-type]
     model.add_module(GENERATOR, generator.to(parameter.device, parameter.dtype).train(model.training))
+    model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,
         include=include,
@@ -305,6 +306,7 @@ def _restore_class_(model: Any) -> None:
     allow_fusing_(model)
     delattr(model, GENERATOR)
     model.__class__ = model.host_class
+    del model.fg_conversion
     _set_architecture_(model, lambda name: name.removeprefix('fg_'))
     if hasattr(model, '_model_args'):
         model._model_args = {name: value for name, value in model._model_args.items() if not name.startswith('fg_')}

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
+from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layers import FilterRepoConv
 
@@ -26,10 +27,23 @@ IMAGE_METHODS = ('forward', 'forward_features', 'forward_intermediates', 'get_in
 _conditioning_of: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
+class Conversion(NamedTuple):
+    """How a network was converted.
+
+    Attributes:
+        records: One record per ``nn.Conv2d`` it had.
+        input_size: ``(C, H, W)`` of the input it was traced with.
+    """
+
+    records: list[ConvRecord]
+    input_size: tuple[int, int, int]
+
+
 class GeneratedModel(nn.Module):
     """What a converted network can do besides what its class could do before (see ``generated_class``)."""
 
     fg_generator: FilterGenerator
+    fg_conversion: Conversion
     host_class: type[nn.Module]
 
     def condition(self, images: Tensor) -> Conditioning:

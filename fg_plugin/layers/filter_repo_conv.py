@@ -1,6 +1,5 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,10 +24,12 @@ class HostConv(NamedTuple):
     Attributes:
         cls: Its class.
         attributes: Its ``__dict__``, apart from the parameters.
+        parameters: Names of its parameters.
     """
 
     cls: type[nn.Conv2d]
     attributes: dict[str, Any]
+    parameters: tuple[str, ...]
 
 
 class FilterRepoConv(nn.Conv2d):
@@ -100,7 +101,8 @@ class FilterRepoConv(nn.Conv2d):
         self.path = path
         self.name = ''
         self.preserves_conv = False
-        self.kept_energy = 1.0
+        # Part of the original filters' squared norm that M < N base filters keep, where they approximate them.
+        self.kept_energy: float | None = None
         self.dynamic_same = False
         self._host: HostConv | None = None
         repository = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
@@ -178,7 +180,7 @@ class FilterRepoConv(nn.Conv2d):
         """Adopt what the class of ``conv`` adds to ``nn.Conv2d``: here, padding that follows from the input's size."""
         self.dynamic_same = isinstance(conv, Conv2dSame) or getattr(conv, 'same_pad', False)
         attributes = {name: value for name, value in conv.__dict__.items() if name != '_parameters'}
-        self._host = HostConv(type(conv), attributes)
+        self._host = HostConv(type(conv), attributes, tuple(conv._parameters))
 
     def to_conv(self) -> nn.Conv2d:
         """Return the convolution that ``from_conv`` took the place of, of the same class, sharing its parameters.
@@ -219,7 +221,7 @@ class FilterRepoConv(nn.Conv2d):
         else:
             conv = self._host.cls.__new__(self._host.cls)
             conv.__dict__.update(self._host.attributes, _parameters={})
-            for name in self._parameters:
+            for name in self._host.parameters:
                 conv.register_parameter(name, self._parameters[name])
         conv.register_parameter('weight', weight)  # type: ignore[arg-type]
         conv.register_parameter('bias', self.bias)  # type: ignore[arg-type]
@@ -277,12 +279,13 @@ class FilterRepoConv(nn.Conv2d):
     def _factorise_plain_weight(self, state_dict: dict[str, Any], prefix: str) -> None:
         """Turn an ordinary convolution's weight into a repository of M < N base filters and static coefficients."""
         weight = state_dict.get(prefix + 'weight')
-        head = prefix + 'coefficient_head.'
+        if any(key.startswith(prefix + 'coefficient_head.') for key in state_dict):
+            self.kept_energy = None
+            return
         if (
             weight is None
             or self.num_base_filters >= self.out_channels
             or weight.shape != (self.out_channels, *self.weight.shape[1:])
-            or any(key.startswith(head) for key in state_dict)
         ):
             return
         state_dict[prefix + 'weight'] = self._factorised_(weight)
@@ -389,14 +392,14 @@ def _check_positive(**values: int) -> None:
             raise ValueError(f'{name} should be >= 1, but got {value}.')
 
 
-def _factorise(weight: Tensor, num_base_filters: int) -> tuple[Tensor, Tensor, float]:
+def _factorise(weight: Tensor, num_base_filters: int) -> tuple[Tensor, Tensor, float | None]:
     """Return base filters (m, ...) and coefficients (N, m) whose product best approximates the filters (N, ...).
 
     The base filters are the leading right singular vectors, at most ``num_base_filters`` of them. The last value is
-    the part of the filters' squared norm that they keep.
+    the part of the filters' squared norm that they keep, None without values (on the meta device).
     """
     if weight.is_meta:
-        return weight[:num_base_filters], weight.new_empty(len(weight), num_base_filters), math.nan
+        return weight[:num_base_filters], weight.new_empty(len(weight), num_base_filters), None
     left, singular_values, right = torch.linalg.svd(weight.double().flatten(1), full_matrices=False)
     right = right[:num_base_filters].to(weight.dtype)
     coefficients = (left * singular_values)[:, :num_base_filters].to(weight.dtype)
