@@ -227,11 +227,12 @@ def _check_convertible(model: nn.Module) -> None:
     if isinstance(model, GeneratedModel):
         raise ValueError(f'The model is converted already ({type(model).__name__}): revert_ it first.')
     wrappers = (DataParallel, DistributedDataParallel, OptimizedModule, torch.jit.ScriptModule, fx.GraphModule)
-    if isinstance(model, wrappers):
-        raise ValueError(
-            f'The model should be a network as its class defines it, but got {type(model).__name__}. Convert the '
-            f'network first, and wrap, compile, script or trace it after that.'
-        )
+    for wrapper in wrappers:
+        if isinstance(model, wrapper):
+            raise ValueError(
+                f'The model should be a network as its class defines it, but got: {wrapper.__name__}. Convert the '
+                f'network first, and wrap, compile, script or trace it after that.'
+            )
     if isinstance(model, nn.Conv2d):
         raise ValueError(
             'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'
@@ -305,8 +306,8 @@ def _record_(model: Any, **options: Any) -> None:
 def _restore_class_(model: Any) -> None:
     allow_fusing_(model)
     delattr(model, GENERATOR)
-    model.__class__ = model.host_class
     del model.fg_conversion
+    model.__class__ = model.host_class
     _set_architecture_(model, lambda name: name.removeprefix('fg_'))
     if hasattr(model, '_model_args'):
         model._model_args = {name: value for name, value in model._model_args.items() if not name.startswith('fg_')}

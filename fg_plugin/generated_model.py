@@ -157,7 +157,7 @@ def _generates(method: Callable, remembers: bool) -> Callable:
 def _goes_on(method: Callable) -> Callable:
     @wraps(method)
     def go_on(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
-        with _scope_of(self, args):
+        with _scope_of(self, (args, kwargs)):
             return method(self, *args, **kwargs)
 
     return go_on

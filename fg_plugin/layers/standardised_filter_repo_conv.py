@@ -1,5 +1,6 @@
 """Generated filters for weight-standardised convolutions."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -37,8 +38,9 @@ class StandardisedFilterRepoConv(FilterRepoConv):
             self.scale = conv.scale  # type: ignore[assignment]
 
     def _generation(self, coefficients: Coefficients) -> tuple[Tensor, Coefficients]:
-        # In the precision of the repository: half precision has too few digits for a variance.
-        with torch.autocast(self.weight.device.type, enabled=False):
+        # In the precision of the repository: half precision has too few digits for a variance. The meta device knows no
+        # autocast.
+        with nullcontext() if self.weight.is_meta else torch.autocast(self.weight.device.type, enabled=False):
             rows = self.weight.flatten(1)
             centred = rows - rows.mean(1, keepdim=True)
             variance = coefficients.energies(centred @ centred.T) / rows.shape[1]
