@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
+from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning, is_conditioned
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layers import FilterRepoConv
@@ -157,6 +157,9 @@ def _generates(method: Callable, remembers: bool) -> Callable:
 def _goes_on(method: Callable) -> Callable:
     @wraps(method)
     def go_on(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        conditioning = current_conditioning()
+        if conditioning is not None and conditioning.owner is self:
+            return method(self, *args, **kwargs)
         with _scope_of(self, (args, kwargs)):
             return method(self, *args, **kwargs)
 

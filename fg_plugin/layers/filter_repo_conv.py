@@ -161,7 +161,8 @@ class FilterRepoConv(nn.Conv2d):
             conv.groups,
             conv.bias is not None,
             conv.padding_mode,
-            conv.weight.device,
+            # Filled in below: initialising a repository only to discard it takes seconds for a large network.
+            'meta' if init == 'preserve' else conv.weight.device,
             conv.weight.dtype,
             code_dim=code_dim,
             level=level,
@@ -173,6 +174,7 @@ class FilterRepoConv(nn.Conv2d):
         layer._take_over_(conv)
         if init == 'preserve':
             layer.preserves_conv = layer.num_base_filters == layer.out_channels
+            layer.coefficient_head.to_empty(device=conv.weight.device)
             layer._preserve_(conv.weight)
         return layer.train(conv.training)
 
@@ -241,6 +243,8 @@ class FilterRepoConv(nn.Conv2d):
             self.register_parameter('weight', weight)  # type: ignore[arg-type]
             self.coefficient_head.init_static_(None)
             return
+        self.register_parameter('weight', nn.Parameter(weight.new_empty(self.weight.shape)))
+        orthogonal_(self.weight)
         self.weight.copy_(self._factorised_(weight))
 
     @torch.no_grad()
