@@ -34,12 +34,20 @@ class Conditioning(NamedTuple):
     codes: tuple[Tensor, ...]
 
 
-_scope = threading.local()
+class _Scope(threading.local):
+    """The current conditioning of each thread."""
+
+    def __init__(self) -> None:
+        # There before the first scope, so that a graph compiled by the first call fits the second one.
+        self.conditioning: Conditioning | None = None
+
+
+_scope = _Scope()
 
 
 def current_conditioning() -> Conditioning | None:
     """Return the conditioning of the innermost open scope of this thread, or None."""
-    return getattr(_scope, 'conditioning', None)
+    return _scope.conditioning
 
 
 @contextmanager
