@@ -1,12 +1,12 @@
 """Counts the multiplications of a network without running it."""
 
-from typing import NamedTuple
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from fg_plugin.conv_trace import fake_evaluation
 
 
 class Macs(NamedTuple):
@@ -14,20 +14,36 @@ class Macs(NamedTuple):
 
     Attributes:
         total: Of the whole network.
-        modules: Of each module that was asked for, over all its calls; 0 if it does not run.
+        modules: Of each module that was asked for, by name, over all its calls; 0 if it does not run.
     """
 
     total: int
-    modules: dict[nn.Module, int]
+    modules: dict[str, int]
 
 
-def count_macs(model: nn.Module, input_size: tuple[int, int, int], modules: list[nn.Module]) -> Macs:
-    """Count the MACs of ``model`` for one image of ``input_size`` (C, H, W), and of ``modules`` inside it.
+def meta_copy(model: nn.Module) -> Any:
+    """Copy ``model`` onto the meta device: its structure, without values or gradients."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device='meta'), requires_grad=False)
+        for parameter in model.parameters()
+    }
+    memo |= {id(buffer): torch.empty_like(buffer, device='meta') for buffer in model.buffers()}
+    return copy.deepcopy(model, memo)
 
-    The network runs on fake tensors: it is left as it is, and nothing is computed.
+
+def count_macs(model: nn.Module, input_size: tuple[int, int, int], names: Sequence[str]) -> Macs:
+    """Count the MACs of ``model`` for one image of ``input_size`` (C, H, W), and of its modules of the given names.
+
+    Nothing is computed. The count is that of the operations on the meta device: attention, which other devices do in
+    one operation that is not counted everywhere, is its matrix products there.
     """
+    model = meta_copy(model).eval()
+    # Hooks of the copy are the user's functions still, which do not expect to see this run.
+    for module in model.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
     counter = FlopCounterMode(display=False)
-    flops = dict.fromkeys(modules, 0)
+    flops = {model.get_submodule(name): 0 for name in names}
 
     def enter(module: nn.Module, args: tuple) -> None:
         flops[module] -= counter.get_total_flops()
@@ -35,11 +51,10 @@ def count_macs(model: nn.Module, input_size: tuple[int, int, int], modules: list
     def leave(module: nn.Module, args: tuple, out: object) -> None:
         flops[module] += counter.get_total_flops()
 
-    parameter = next(model.parameters())
-    with fake_evaluation(model), counter:
-        for module in flops:
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
-        model(torch.zeros(1, *input_size, dtype=parameter.dtype, device=parameter.device))
+    for module in flops:
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, *input_size, dtype=next(model.parameters()).dtype, device='meta'))
     # A multiplication and its addition count as two operations.
-    return Macs(counter.get_total_flops() // 2, {module: count // 2 for module, count in flops.items()})
+    return Macs(counter.get_total_flops() // 2, {name: flops[model.get_submodule(name)] // 2 for name in names})

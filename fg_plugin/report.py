@@ -10,9 +10,9 @@ from torch import nn
 
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.convert import convert_, freeze_
-from fg_plugin.generated_model import GeneratedModel
+from fg_plugin.generated_model import GENERATOR, GeneratedModel
 from fg_plugin.layers import FilterRepoConv
-from fg_plugin.macs import Macs, count_macs
+from fg_plugin.macs import count_macs, meta_copy
 
 
 class Cost(NamedTuple):
@@ -97,9 +97,9 @@ class Report:
 
 
 def report(model: nn.Module, **options: Any) -> Report:
-    """Tell what ``convert_`` does to each convolution of ``model``, and what it costs. The model is not changed.
+    """Tell what ``convert_`` does to each convolution of ``model``, and what it costs.
 
-    For a network that is not converted, this is a dry run: it takes the options of ``convert_`` and raises what it
+    Neither the model nor the random state of the CPU changes. For a network that is not converted, this is a dry run: it takes the options of ``convert_`` and raises what it
     raises. A converted network is compared with its host; then there are no options.
 
     Args:
@@ -108,7 +108,8 @@ def report(model: nn.Module, **options: Any) -> Report:
 
     Raises:
         NothingMatchedError: As ``convert_``.
-        ValueError: As ``convert_``; for options of a network that is converted already.
+        ValueError: As ``convert_``; for options of a network that is converted already, or if ``model`` only holds such a
+            network (the module to ask for is named).
     """
     if isinstance(model, GeneratedModel):
         if options:
@@ -116,38 +117,34 @@ def report(model: nn.Module, **options: Any) -> Report:
                 f'report should be given no options for a converted network, but got {", ".join(options)}. revert_ it '
                 f'first to try other options.'
             )
-        host = _copy(model, values=False)
+        host = meta_copy(model)
         image = torch.empty(1, *model.fg_conversion.input_size, device='meta', dtype=next(host.parameters()).dtype)
         freeze_(host, image)
         return _compare(host, model)
-    # Only the energy that M < N base filters keep depends on values.
-    converted = _copy(model, values=options.get('num_base_filters') is not None)
-    convert_(converted, **options)
+    for name, module in model.named_modules():
+        if isinstance(module, GeneratedModel):
+            raise ValueError(
+                f'report should be given the converted network itself, but got a {type(model).__name__} that holds it '
+                f"as '{name}'."
+            )
+    # Of what is reported, only the energy that M < N base filters keep depends on values.
+    converted = meta_copy(model) if options.get('num_base_filters') is None else copy.deepcopy(model)
+    # A new generator draws its initial values.
+    with torch.random.fork_rng(devices=[]):
+        convert_(converted, **options)
     return _compare(model, converted)
 
 
-def _copy(model: nn.Module, values: bool) -> Any:
-    """Copy ``model``, without its values onto the meta device."""
-    memo: dict[int, Any] = {}
-    if not values:
-        for parameter in model.parameters():
-            empty = torch.empty_like(parameter, device='meta')
-            memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-        memo |= {id(buffer): torch.empty_like(buffer, device='meta') for buffer in model.buffers()}
-    return copy.deepcopy(model, memo)
-
-
 def _compare(host: nn.Module, converted: Any) -> Report:
-    generator, (records, input_size) = converted.fg_generator, converted.fg_conversion
+    records, input_size = converted.fg_conversion
     convs = {name: module for name, module in host.named_modules() if isinstance(module, nn.Conv2d)}
-    layers = {name: converted.get_submodule(name) for name in convs}
-    macs_before = count_macs(host, input_size, list(convs.values()))
-    macs_after = count_macs(converted, input_size, [generator, *layers.values()])
-    added = ConvRecord('', None, 'it was added after the conversion')
+    macs_before = count_macs(host, input_size, list(convs))
+    macs_after = count_macs(converted, input_size, [*convs, GENERATOR])
     record_of = {record.name: record for record in records}
     rows = []
     for name, conv in convs.items():
-        record, layer = record_of.get(name, added), layers[name]
+        record = record_of.get(name, ConvRecord(name, None, 'it was added after the conversion'))
+        layer = converted.get_submodule(name)
         generated = isinstance(layer, FilterRepoConv)
         rows.append(
             ConvRow(
@@ -158,22 +155,18 @@ def _compare(host: nn.Module, converted: Any) -> Report:
                 conv.out_channels,
                 layer.num_base_filters if generated else None,
                 layer.kept_energy if generated else None,
-                _cost(conv, macs_before),
-                _cost(layer, macs_after),
+                Cost(_parameters(conv), macs_before.modules[name]),
+                Cost(_parameters(layer), macs_after.modules[name]),
             )
         )
     return Report(
         type(host).__name__,
         input_size,
         tuple(rows),
-        _cost(generator, macs_after),
+        Cost(_parameters(converted.fg_generator), macs_after.modules[GENERATOR]),
         Cost(_parameters(host), macs_before.total),
         Cost(_parameters(converted), macs_after.total),
     )
-
-
-def _cost(module: nn.Module, macs: Macs) -> Cost:
-    return Cost(_parameters(module), macs.modules[module])
 
 
 def _parameters(module: nn.Module) -> int:
