@@ -99,8 +99,9 @@ class Report:
 def report(model: nn.Module, **options: Any) -> Report:
     """Tell what ``convert_`` does to each convolution of ``model``, and what it costs.
 
-    Neither the model nor the random state of the CPU changes. For a network that is not converted, this is a dry run: it takes the options of ``convert_`` and raises what it
-    raises. A converted network is compared with its host; then there are no options.
+    Neither the model nor the random state of the CPU changes. For a network that is not converted, this is a dry run:
+    it takes the options of ``convert_`` and raises what it raises. A converted network is compared with its host; then
+    there are no options.
 
     Args:
         model: A network, or one that ``convert_`` or ``timm.create_model('fg_...')`` converted.
@@ -108,8 +109,8 @@ def report(model: nn.Module, **options: Any) -> Report:
 
     Raises:
         NothingMatchedError: As ``convert_``.
-        ValueError: As ``convert_``; for options of a network that is converted already, or if ``model`` only holds such a
-            network (the module to ask for is named).
+        ValueError: As ``convert_``; for options of a network that is converted already, or if ``model`` only holds
+            such a network (its name is given).
     """
     if isinstance(model, GeneratedModel):
         if options:
