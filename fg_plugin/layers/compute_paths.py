@@ -119,18 +119,22 @@ def _combine(maps: Tensor, weight: Tensor, static: Tensor | None = None) -> Tens
 
     Coefficients ``(N, M)`` serve all samples (then without ``static``).
 
-    ``static`` ``(B, N, H, W)`` is added in the same pass over the output.
+    ``static`` ``(B, N, H, W)`` is added in the same pass over the output; without gradients, it is overwritten.
     """
     if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
         rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(-2, -1)
-        if static is None:
-            combined = rows @ weight
-        else:
-            combined = torch.baddbmm(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight)
+        combined = rows @ weight if static is None else _add(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight)
         return combined.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
     columns = maps.flatten(2)
-    combined = weight @ columns if static is None else torch.baddbmm(static.flatten(2), weight, columns)
-    return combined.unflatten(2, maps.shape[2:])
+    # For a matrix common to all samples, ``@`` would transpose the maps to fold the batch into their rows.
+    weight = weight.expand(columns.shape[0], -1, -1)
+    combined = torch.bmm(weight, columns) if static is None else _add(static.flatten(2), weight, columns)
+    return combined.view(*combined.shape[:2], *maps.shape[2:])
+
+
+def _add(static: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add ``left @ right`` to ``static``, in place if no gradient can need its old values."""
+    return torch.baddbmm(static, left, right) if torch.is_grad_enabled() else static.baddbmm_(left, right)
 
 
 def output_size(size: tuple[int, ...], kernel_size: tuple[int, ...], conv: ConvArguments) -> tuple[int, int]:

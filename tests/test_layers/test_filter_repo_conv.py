@@ -78,6 +78,21 @@ def test_every_path_equals_the_loop(geometry, head, path, batch):
         torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('name', ['padded', 'pointwise', 'grouped', 'few base filters'])
+def test_without_gradients_the_output_is_the_same(name, head, path, memory_format):
+    layer = make_layer(head, path, **GEOMETRIES[name]).to(memory_format=memory_format)
+    x = torch.randn(3, layer.in_channels, 7, 6, dtype=torch.float64).to(memory_format=memory_format)
+    codes = torch.randn(3, CODE_DIM, dtype=torch.float64)
+    expected, before = run(layer, x, codes), copy.deepcopy((x, codes, *layer.parameters()))
+    with torch.no_grad():
+        out = run(layer, x, codes)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    assert all(torch.equal(tensor, old) for tensor, old in zip((x, codes, *layer.parameters()), before, strict=True))
+
+
 @pytest.mark.parametrize('path', PATHS)
 @pytest.mark.parametrize('head', ['full', 'lowrank'])
 def test_gradcheck(head, path):
