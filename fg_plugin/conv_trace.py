@@ -1,8 +1,10 @@
 """What each convolution of a network sees in one forward."""
 
+import copy
 from collections import OrderedDict
-from contextlib import nullcontext
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -25,7 +27,7 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
     """Run ``model`` on fake tensors (shapes only, nothing is computed) and record every convolution's first call.
 
     Args:
-        model: Any image model. Its modes, buffers and parameters are left as they are, its own hooks do not run.
+        model: Any image model. It is left as it is, and its own hooks do not run.
         input_size: ``(C, H, W)`` of one input image.
 
     Returns:
@@ -40,27 +42,52 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
         calls.setdefault(module, ConvCall(tuple(args[0].shape), tuple(out.shape)))
 
     parameter = next(model.parameters())
-    modes = {module: module.training for module in model.modules()}
-    hooks = {(module, name): getattr(module, name) for module in modes for name in _HOOKS}
+    # The meta device computes shapes only, as fake tensors do, and faster.
+    fake = nullcontext() if parameter.is_meta else FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        model.eval()
-        for module, name in hooks:
-            setattr(module, name, OrderedDict())
-        for module in modes:
-            if isinstance(module, nn.Conv2d):
-                module.register_forward_hook(record)
-        # The meta device computes shapes only, as fake tensors do, and faster.
-        fake = nullcontext() if parameter.is_meta else FakeTensorMode(allow_non_fake_inputs=True)
-        with fake, torch.no_grad():
+        with _unchanged(model), fake, torch.no_grad():
+            model.eval()
+            for module in model.modules():
+                for name in _HOOKS:
+                    setattr(module, name, OrderedDict())
+                if isinstance(module, nn.Conv2d):
+                    module.register_forward_hook(record)
             model(torch.zeros(TRACE_BATCH, *input_size, dtype=parameter.dtype, device=parameter.device))
     except Exception as error:
         raise ValueError(
             f'The network does not run on a batch of {TRACE_BATCH} inputs of size {tuple(input_size)} (C, H, W): '
             f'{type(error).__name__}: {error}. Give the input_size it is used with.'
         ) from error
-    finally:
-        for (module, name), original in hooks.items():
-            setattr(module, name, original)
-        for module, training in modes.items():
-            module.training = training
     return calls
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Undo at the end what is done inside to the attributes of the modules, down to the contents of plain containers.
+
+    Many networks keep what they compute from the size of their input, such as tables of relative positions. Kept from a
+    trace, it would be fake tensors.
+    """
+    attributes = {module: dict(vars(module)) for module in model.modules()}
+    containers = [
+        (value, copy.copy(value))
+        for values in attributes.values()
+        for value in values.values()
+        if type(value) in (dict, OrderedDict, list, set)
+    ]
+    try:
+        yield
+    finally:
+        for module, values in attributes.items():
+            vars(module).clear()
+            vars(module).update(values)
+        for container, contents in containers:
+            _refill(container, contents)
+
+
+def _refill(container: Any, contents: Any) -> None:
+    container.clear()
+    if isinstance(container, list):
+        container.extend(contents)
+    else:
+        container.update(contents)

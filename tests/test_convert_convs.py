@@ -184,3 +184,26 @@ def test_trace_leaves_the_model_as_it_is():
     assert model.training
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_trace_leaves_nothing_in_the_caches_of_the_network():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.cached, self.by_size, self.sizes, self.seen = None, {}, [], set()
+            self.register_buffer('table', torch.zeros(1), persistent=False)
+
+        def forward(self, x):
+            size = x.shape[2]
+            self.cached = self.by_size[size] = self.table = torch.arange(size)
+            self.extra = self.cached
+            self.sizes.append(self.cached)
+            self.seen.add(size)
+            return self.conv(x) * self.table
+
+    model = Caching()
+    trace_convs(model, (3, 16, 16))
+    assert (model.cached, model.by_size, model.sizes, model.seen) == (None, {}, [], set())
+    assert torch.equal(model.table, torch.zeros(1))
+    assert not hasattr(model, 'extra')
