@@ -3,9 +3,10 @@
 import difflib
 import inspect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from timm import models as timm_models
 from timm.models import DefaultCfg
 from torch import nn
@@ -95,7 +96,12 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
             f'features_only should be used with the weights of {name}, but got those of a saved {PREFIX}{name}, which '
             f'hold more than its features. Create the whole network, and call forward_intermediates.'
         )
-    model = timm_models.model_entrypoint(name)(pretrained=pretrained and not converted_weights, **kwargs)
+    try:
+        model = timm_models.model_entrypoint(name)(pretrained=pretrained and not converted_weights, **kwargs)
+    except (AssertionError, IndexError) as error:
+        if kwargs.get('features_only'):
+            _check_out_indices(name, kwargs.get('out_indices'), error)
+        raise
     convert_(model, **options)
     if converted_weights:
         timm_models.load_pretrained(
@@ -105,6 +111,17 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
             cache_dir=kwargs.get('cache_dir'),
         )
     return model
+
+
+def _check_out_indices(name: str, out_indices: int | Sequence[int] | None, cause: Exception) -> None:
+    with torch.device('meta'):
+        count = len(getattr(timm_models.model_entrypoint(name)(), 'feature_info', ()))
+    indices = [-out_indices] if isinstance(out_indices, int) else out_indices or ()
+    if not all(-count <= index < count for index in indices):
+        raise ValueError(
+            f'out_indices should be in [-{count}, {count}) for the {count} feature maps of {name}, but got '
+            f'{out_indices}.'
+        ) from cause
 
 
 def _take_options(kwargs: dict[str, Any]) -> dict[str, Any]:
