@@ -128,6 +128,9 @@ MEASURED_PATHS = {
     Workload(16, 3, 32, 32, 1, 9, 4096, 8, 4096, True, True): 'unfolded',
 }
 
+# Elements (4 MiB in float32) that a path may keep for the backward whatever the size of its input and output.
+LITTLE_MEMORY = 2**20
+
 
 def path_costs(work: Workload) -> dict[str, float]:
     """Estimate the time of each path for a batch, in nanoseconds."""
@@ -145,11 +148,31 @@ def path_costs(work: Workload) -> dict[str, float]:
 
 @lru_cache(maxsize=4096)
 def cheapest_path(work: Workload) -> str:
-    """Return the name of the path that is the cheapest by ``MEASURED_PATHS``, or else by ``path_costs``."""
+    """Return the name of the path that is the cheapest by ``MEASURED_PATHS``, or else by ``path_costs``.
+
+    In training, a path that would keep more for the backward than the convolution's own input and output is left out,
+    unless that is little.
+    """
     if work in MEASURED_PATHS:
         return MEASURED_PATHS[work]
     costs = path_costs(work)
+    if work.training:
+        kept = kept_elements(work)
+        own = work.batch * (work.in_channels * work.in_pixels + work.out_channels * work.out_pixels)
+        lean = {path: cost for path, cost in costs.items() if kept[path] <= max(own, LITTLE_MEMORY)}
+        costs = lean or {min(kept, key=kept.__getitem__): 0.0}
     return min(costs, key=costs.__getitem__)
+
+
+def kept_elements(work: Workload) -> dict[str, int]:
+    """Return how many elements each path keeps for the backward that an ordinary convolution does not."""
+    filters = work.batch * work.out_channels * _filter_length(work)
+    patches = 0 if work.kernel_area == 1 else work.batch * work.groups * _filter_length(work) * work.out_pixels
+    maps_per_group = work.num_base_filters if work.rank is None else work.rank
+    maps = work.batch * work.groups * maps_per_group * work.out_pixels
+    if work.rank is not None and projects_maps(work.num_base_filters != work.out_channels, work.groups, True):
+        maps += work.batch * work.num_base_filters * work.out_pixels
+    return {'factored': maps, 'materialised': filters, 'unfolded': filters + patches}
 
 
 def _factored_operations(work: Workload) -> Operations:

@@ -329,13 +329,17 @@ class FilterRepoConv(nn.Conv2d):
         pad_arguments, conv = self._split_padding()
         if pad_arguments is not None:
             x = F.pad(x, *pad_arguments)
-        compute = getattr(compute_paths, self._choose_path(x, coefficients, conv))
-        out = compute(x, repository, coefficients, conv)
+        out = self._compute(self._choose_path(x, coefficients, conv), x, repository, coefficients, conv)
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
 
     def _generation(self, coefficients: Coefficients) -> tuple[Tensor, Coefficients]:
         """Return the base filters, and the coefficients that combine them into the filters to convolve with."""
         return self.weight, coefficients
+
+    def _compute(
+        self, path: str, x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments
+    ) -> Tensor:
+        return getattr(compute_paths, path)(x, repository, coefficients, conv)
 
     def _fit_batch(self, coefficients: Coefficients, batch: int) -> Coefficients:
         images = coefficients.num_samples

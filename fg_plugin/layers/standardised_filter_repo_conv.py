@@ -1,12 +1,16 @@
 """Generated filters for weight-standardised convolutions."""
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from fg_plugin.layers.coefficients import Coefficients
+from fg_plugin.layers import compute_paths
+from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
+from fg_plugin.layers.compute_paths import ConvArguments
 from fg_plugin.layers.filter_repo_conv import FilterRepoConv
 
 
@@ -48,3 +52,20 @@ class StandardisedFilterRepoConv(FilterRepoConv):
             if self.gain is not None:
                 factors = factors * (self.gain * self.scale).flatten()
             return centred.view_as(self.weight), coefficients.scale_filters(factors)
+
+    def _compute(
+        self, path: str, x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments
+    ) -> Tensor:
+        out_pixels = math.prod(compute_paths.output_size(x.shape[2:], repository.shape[2:], conv))
+        # The gradient of the factors needs the maps before their multiplication. Where these are larger than the input,
+        # they are computed again for it rather than kept; the convolution is then a cheap one for its size.
+        if (
+            torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and path == 'factored'
+            and isinstance(coefficients, LowRankCoefficients)
+            and self.out_channels * out_pixels > x[0].numel()
+        ):
+            arguments = (path, x, repository, coefficients, conv)
+            return checkpoint(super()._compute, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return super()._compute(path, x, repository, coefficients, conv)

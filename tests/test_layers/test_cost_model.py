@@ -1,7 +1,10 @@
 import pytest
+import torch
 
+from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.layers import FilterRepoConv
 from fg_plugin.layers.compute_paths import PATHS
-from fg_plugin.layers.cost_model import MEASURED_PATHS, Workload, cheapest_path, path_costs
+from fg_plugin.layers.cost_model import MEASURED_PATHS, Workload, cheapest_path, kept_elements, path_costs
 
 
 def workload(channels=64, size=14, **changes):
@@ -72,6 +75,40 @@ def test_costs_are_a_pure_increasing_function(kernel_area, groups, rank, trainin
         grown = path_costs(work._replace(**larger))
         assert all(grown[path] >= costs[path] for path in PATHS)
     assert all(path_costs(work._replace(batch=32))[path] > costs[path] for path in PATHS)
+
+
+def test_training_keeps_little_more_than_a_convolution_does():
+    stem = workload(in_channels=3, kernel_area=49, out_pixels=112**2, in_pixels=224**2, rank=8, channels_last=True)
+    costs, kept = path_costs(stem._replace(training=True)), kept_elements(stem)
+    own = stem.batch * (3 * 224**2 + stem.out_channels * 112**2)
+    assert kept['unfolded'] > own > max(kept['factored'], kept['materialised'])
+    assert cheapest_path(stem._replace(training=True)) == min(('factored', 'materialised'), key=costs.__getitem__)
+
+
+def test_kept_elements_are_those_that_autograd_saves():
+    geometry = dict(in_channels=8, out_channels=16, kernel_size=3, padding=1, bias=False)
+    work = workload(
+        batch=2, in_channels=8, out_channels=16, num_base_filters=16, kernel_area=9, out_pixels=64, in_pixels=64, rank=4
+    )
+    x, codes = torch.randn(2, 8, 8, 8, requires_grad=True), torch.randn(2, 5)
+    for path, expected in kept_elements(work).items():
+        layer = FilterRepoConv(**geometry, code_dim=5, head='lowrank', rank=4, path=path)
+        known = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+        known |= {x.untyped_storage().data_ptr(), codes.untyped_storage().data_ptr()}
+        saved = {}
+
+        def keep(tensor, known=known, saved=saved):
+            if tensor.untyped_storage().data_ptr() not in known:
+                saved[tensor.untyped_storage().data_ptr()] = tensor.numel()
+            return tensor
+
+        with (
+            conditioning_scope(Conditioning(layer, (codes,))),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            layer(x)
+        # Besides, the head keeps matrices of the size of its weights.
+        assert expected <= sum(saved.values()) <= expected + 1600
 
 
 def test_training_costs_more_than_inference():

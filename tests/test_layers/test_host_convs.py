@@ -161,6 +161,16 @@ def test_half_precision_standardises_in_full_precision():
     assert torch.equal(factors, layer._generation(coefficients)[1].factors)
 
 
+def test_an_expanding_standardised_layer_keeps_its_maps_once():
+    layer = perturb(make_layer(StdConv2d(4, 64, 1).double(), path='factored'))
+    x = torch.randn(2, 4, 8, 8, dtype=torch.float64, requires_grad=True)
+    codes = torch.randn(2, CODE_DIM, dtype=torch.float64)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda t: t):
+        run(layer, x, codes)
+    assert max(saved) < 2 * 64 * 8 * 8
+
+
 def test_other_subclasses_have_no_layer():
     class Modulated(nn.Conv2d):
         pass
