@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -81,3 +82,66 @@ def test_one_graph_serves_every_batch_size(head, reconstruction_weight):
     for size in (2, 3, 5):
         assert_trains_alike(compiled, eager, batch_of(size, 32))
     assert counters['stats']['unique_graphs'] == 1
+
+
+def few_layers(name: str, **options) -> nn.Module:
+    """Return a small mobile network of which few convolutions are converted, so that tracing it takes seconds."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, fg_include=['conv_stem', 'blocks.1.*'], **options)
+    return perturb_heads_(model.eval())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_features_only_is_one_graph():
+    model = few_layers('fg_mobilenetv3_small_050', features_only=True)
+    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
+    for size in (2, 3):
+        images = batch_of(size, 64)
+        for ours, theirs in zip(compiled(images), model(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert counters['stats']['unique_graphs'] == 1
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_features_and_head_called_one_after_the_other_compile_inside_a_conditioning():
+    torch.manual_seed(0)
+    model = timm.create_model('fg_mobilenetv3_small_050', fg_include=['conv_stem', 'conv_head']).eval()
+    perturb_heads_(model)
+
+    def without_conditioning(images):
+        return model.forward_head(model.forward_features(images))
+
+    def conditioned(images):
+        with model.conditioned_on(images):
+            return without_conditioning(images)
+
+    # In eager mode, the features remember their filters; a graph has no such memory.
+    expected = without_conditioning(batch_of(2, 64).fill_(0.5))
+    out = torch.compile(conditioned, fullgraph=True, backend='aot_eager')(batch_of(2, 64).fill_(0.5))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="'conv_head' was called without conditioning"):
+        torch.compile(without_conditioning, fullgraph=True, backend='aot_eager')(batch_of(2, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize('reconstruction_weight', [0.0, 1.0])
+def test_a_resnet_trains_in_one_graph_of_inductor(reconstruction_weight):
+    torch.manual_seed(0)
+    eager = perturb_heads_(
+        timm.create_model('fg_resnet18', num_classes=4, fg_reconstruction_weight=reconstruction_weight)
+    )
+    # The images of this file are in [0, 1].
+    eager.fg_generator.input_mean.zero_()
+    eager.fg_generator.input_std.fill_(1)
+    compiled = torch.compile(copy.deepcopy(eager), fullgraph=True)
+    for size in (4, 6):
+        assert_trains_alike(compiled, eager, batch_of(size, 96))
+    assert counters['stats']['unique_graphs'] == 1
+    compiled.eval()
+    eager.eval()
+    images = batch_of(5, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(images), eager(images), rtol=1e-4, atol=1e-5)
