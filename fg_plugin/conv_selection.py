@@ -74,8 +74,8 @@ def select_convs(
         static: Names of modules whose convolutions stay static, with the reason.
 
     Raises:
-        NothingMatchedError: For a pattern that names no convolution (the closest names are given), or if nothing is
-            left to convert.
+        NothingMatchedError: For a pattern that names no convolution (the closest names are given), one of ``include``
+            that names only what cannot be converted, or if nothing is left to convert.
         ValueError: If ``model`` is converted already, for a level that does not exist, or an input size that the model
             refuses.
     """
@@ -99,6 +99,12 @@ def select_convs(
         raise NothingMatchedError(
             f'include={tuple(include)} and exclude={tuple(exclude)} leave nothing to convert: {_list_reasons(reasons)}.'
         )
+    for pattern in include:
+        matched = {name: reason for name, reason in reasons.items() if fnmatchcase(name, pattern)}
+        if all(matched.values()) and 'excluded' not in matched.values():
+            raise NothingMatchedError(
+                f"The pattern '{pattern}' of include matches only what cannot be converted: {_list_reasons(matched)}."
+            )
     level_of = _assign_levels(chosen, levels, level_sizes, {name: calls[convs[name]] for name in chosen})
     records = [ConvRecord(name, level_of.get(name), reason) for name, reason in reasons.items()]
     return Selection(records, convs, calls)
@@ -141,7 +147,9 @@ def _reason_to_skip(
 
 
 def _list_reasons(reasons: Mapping[str, str]) -> str:
-    shown = [f"'{name}': {reason}" for name, reason in list(reasons.items())[:5]]
+    # What was asked for first.
+    ordered = sorted(reasons.items(), key=lambda item: item[1] == 'not included')
+    shown = [f"'{name}': {reason}" for name, reason in ordered[:5]]
     return '; '.join(shown) + (f'; and {len(reasons) - 5} more' if len(reasons) > 5 else '')
 
 
