@@ -1,0 +1,143 @@
+"""Arguments of ``timm.create_model('fg_<name>')``: the host's and those of the conversion."""
+
+import pytest
+import timm
+import torch
+from test_zoo.networks import assert_equal, images
+
+import fg_plugin
+from fg_plugin import FilterRepoConv
+from fg_plugin.layers.coefficient_heads import FullHead
+
+
+def create(name, **kwargs):
+    torch.manual_seed(0)
+    return timm.create_model(name, **kwargs).double().eval()
+
+
+def layers(model):
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, FilterRepoConv)}
+
+
+@pytest.mark.parametrize('name', ['test_resnet', 'test_convnext', 'tf_mobilenetv3_small_minimal_100', 'test_nfnet'])
+@pytest.mark.parametrize(
+    'kwargs',
+    [dict(), dict(num_classes=0), dict(num_classes=7, global_pool='max'), dict(num_classes=0, global_pool='')],
+)
+def test_the_hosts_arguments(name, kwargs):
+    if 'mobilenetv3' in name and kwargs.get('global_pool') == '':
+        kwargs = dict(num_classes=7, global_pool='catavgmax')
+    if 'convnext' in name and kwargs.get('global_pool') == 'max':
+        kwargs = dict(num_classes=7, global_pool='avgmax')
+    x = images(name)
+    converted, host = create(f'fg_{name}', **kwargs), create(name, **kwargs)
+    assert_equal(converted(x), host(x))
+    assert converted.num_classes == host.num_classes
+    assert type(converted).__mro__.count(type(host)) == 1
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_other_numbers_of_channels(channels):
+    x = images('test_resnet', channels=channels)
+    converted, host = (create(name, in_chans=channels) for name in ('fg_test_resnet', 'test_resnet'))
+    assert_equal(converted(x), host(x))
+    assert converted.fg_generator.autoencoder.in_channels == channels
+    with pytest.raises(ValueError, match=rf'images \(B, C, H, W\) of {channels} channels'):
+        converted(images('test_resnet'))
+
+
+def test_dropout():
+    model = create('fg_test_resnet', drop_rate=0.5, drop_path_rate=0.1).train()
+    assert model.drop_rate == 0.5
+    x = images('test_resnet')
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_other_input_sizes():
+    model = create('fg_test_vit', img_size=96)
+    assert model.fg_conversion.input_size == (3, 96, 96)
+    assert model(torch.zeros(2, 3, 96, 96, dtype=torch.float64)).shape == (2, 1000)
+
+
+def test_output_stride():
+    model, host = (create(name, output_stride=8, features_only=True) for name in ('fg_test_resnet', 'test_resnet'))
+    x = images('test_resnet')
+    assert_equal(model(x), host(x))
+    assert max(model.feature_info.reduction()) == 8
+
+
+def test_on_a_device_and_with_a_dtype():
+    model = timm.create_model('fg_test_resnet', device='meta', dtype=torch.bfloat16)
+    tensors = [*model.parameters(), *model.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {'meta'}
+    assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'check'),
+    [
+        (dict(fg_rank=3), lambda model: model.conv1[0].coefficient_head.left.shape[1] == 3),
+        (dict(fg_head='full'), lambda model: isinstance(model.conv1[0].coefficient_head, FullHead)),
+        (dict(fg_num_base_filters=4), lambda model: model.layer1[0].conv1.weight.shape[0] == 4),
+        (dict(fg_include=['layer1.*']), lambda model: all(name.startswith('layer1.') for name in layers(model))),
+        (dict(fg_exclude=['conv1.*']), lambda model: not any(name.startswith('conv1.') for name in layers(model))),
+        (dict(fg_levels={'*': 0}), lambda model: {layer.level for layer in layers(model).values()} == {0}),
+        (dict(fg_init='orthogonal'), lambda model: not any(layer.preserves_conv for layer in layers(model).values())),
+        (dict(fg_encoder=[(4, 4), (6, 2)]), lambda model: model.fg_generator.neck.code_dims == (4, 6)),
+        (dict(fg_image_size=32), lambda model: model.fg_generator.image_size == 32),
+        (dict(fg_reconstruction_weight=0.5), lambda model: model.fg_generator.reconstruction_weight == 0.5),
+    ],
+)
+def test_options_of_the_conversion(kwargs, check):
+    model = create('fg_test_resnet', **kwargs)
+    assert layers(model)
+    assert check(model)
+    assert model(images('test_resnet')).isfinite().all()
+
+
+def test_unknown_options():
+    with pytest.raises(
+        TypeError, match=r"'fg_rnak' is no option of generated filters\. They are: fg_include, .*fg_rank"
+    ):
+        timm.create_model('fg_test_resnet', fg_rnak=4)
+    with pytest.raises(TypeError, match='unexpected keyword argument'):
+        timm.create_model('fg_test_resnet', rank=4)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'fg_rank'"):
+        timm.create_model('test_resnet', fg_rank=4)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'error', 'message'),
+    [
+        (dict(fg_include='layer1.*'), ValueError, r"include should be a list of patterns, but got the string 'layer1"),
+        (dict(fg_include=['layer9.*']), fg_plugin.NothingMatchedError, r"'layer9\.\*' matches none of the 15 conv.*Cl"),
+        (dict(fg_exclude=['*']), fg_plugin.NothingMatchedError, r"leave nothing to convert: 'conv1\.0': excluded"),
+        (dict(fg_head='dense'), ValueError, 'head should be one of'),
+        (dict(fg_num_base_filters=9999), ValueError, 'num_base_filters should be at most out_channels=16'),
+        (dict(fg_encoder=[(4, 4)], fg_levels={'*': 1}), ValueError, r"levels\['\*'\] should be in \[0, 1\)"),
+    ],
+)
+def test_bad_options(kwargs, error, message):
+    with pytest.raises(error, match=message):
+        timm.create_model('fg_test_resnet', **kwargs)
+
+
+def test_patterns_that_match_only_what_is_skipped():
+    message = r"leave nothing to convert: 'head\.fc': it is the classifier, which reset_classifier builds anew"
+    with pytest.raises(fg_plugin.NothingMatchedError, match=message):
+        timm.create_model('fg_resnetv2_18', fg_include=['head.*'])
+    message = r"'head\.\*' of include matches only what cannot be converted: 'head\.fc': it is the classifier"
+    with pytest.raises(fg_plugin.NothingMatchedError, match=message):
+        timm.create_model('fg_resnetv2_18', fg_include=['stem.*', 'head.*'])
+    with pytest.raises(ValueError, match=r"include names 'head\.fc', which cannot be converted: it is the classifier"):
+        timm.create_model('fg_resnetv2_18', fg_include=['head.fc'])
+
+
+def test_pixels_out_of_range_for_the_reconstruction_loss():
+    model = create('fg_test_resnet', fg_reconstruction_weight=1).train()
+    with pytest.raises(
+        ValueError, match=r'targets of the reconstruction loss .* should be in \[0, 1\], but the images'
+    ):
+        model(255 * images('test_resnet'))
