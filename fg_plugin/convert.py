@@ -44,7 +44,7 @@ def convert_(
     exclude: Sequence[str] | None = None,
     head: str = 'lowrank',
     rank: int = 8,
-    num_base_filters: int | None = None,
+    num_base_filters: int | float | None = None,
     init: str = 'preserve',
     levels: str | Mapping[str, int] = 'depth',
     encoder: Sequence[tuple[int, int]] = ENCODER,
@@ -67,8 +67,9 @@ def convert_(
             ``reset_classifier`` builds it anew.
         head: ``'lowrank'`` or ``'full'`` (the paper's; N x M coefficients a sample).
         rank: Rank of ``'lowrank'`` heads.
-        num_base_filters: Number M of base filters of each layer; None for its number of filters N. Fewer are faster,
-            and approximate the original filters at first.
+        num_base_filters: Number M of base filters of each layer, or as a float its ratio to the layer's number of
+            filters N (0.25: a quarter as many, at least 1); None for N. Fewer are faster, and approximate the original
+            filters at first.
         init: ``'preserve'``, or ``'orthogonal'`` to start from scratch as the paper does.
         levels: Which level of the encoder drives which convolution, see ``select_convs``.
         encoder: ``(channels, stride)`` of each level of the encoder.

@@ -1,5 +1,6 @@
 """Replace the convolutions of a network by generated-filter layers, and back; the caller provides the codes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def convert_convs_(
         model: The host network.
         code_dims: Length L_f of each level's code.
         level_sizes: As in ``select_convs``, and so are ``input_size`` to ``levels``.
-        layer_options: ``head``, ``rank``, ``num_base_filters`` and ``init``, as in ``FilterRepoConv.from_conv``.
+        layer_options: As in ``build_layers``.
 
     Returns:
         One record per ``nn.Conv2d`` of the model, in the order of ``named_modules``.
@@ -44,14 +45,18 @@ def convert_convs_(
 
 
 def build_layers(
-    selection: Selection, code_dims: Mapping[int, int], **layer_options: Any
+    selection: Selection,
+    code_dims: Mapping[int, int],
+    num_base_filters: int | float | None = None,
+    **layer_options: Any,
 ) -> dict[nn.Module, FilterRepoConv]:
     """Build the generated-filter layers of ``selection``.
 
     Args:
         selection: The convolutions.
         code_dims: Length of the code of each encoder level in use. The layers count only these levels.
-        layer_options: As in ``FilterRepoConv.from_conv``.
+        layer_options: ``head``, ``rank``, ``num_base_filters`` and ``init``, as in ``FilterRepoConv.from_conv``;
+            ``num_base_filters`` may also be a float, which is the ratio M/N of every layer.
 
     Returns:
         The layers by the convolution to replace.
@@ -67,11 +72,28 @@ def build_layers(
         if cls is None:
             raise ValueError(f"'{name}' cannot be converted: there is no layer for {type(conv).__name__}.")
         try:
-            layers[conv] = cls.from_conv(conv, code_dim=code_dims[level], level=position[level], **layer_options)
+            layers[conv] = cls.from_conv(
+                conv,
+                code_dim=code_dims[level],
+                level=position[level],
+                num_base_filters=_repository_size(num_base_filters, conv.out_channels),
+                **layer_options,
+            )
         except ValueError as error:
             raise ValueError(f"'{name}' cannot be converted: {error}") from error
         layers[conv].name = name
     return layers
+
+
+def _repository_size(num_base_filters: int | float | None, num_filters: int) -> int | None:
+    if not isinstance(num_base_filters, float):
+        return num_base_filters
+    if not 0 < num_base_filters < math.inf:
+        raise ValueError(
+            f'num_base_filters should be > 0 as a ratio M/N (a float), but got {num_base_filters}. For a number of '
+            f'base filters give an int.'
+        )
+    return max(1, round(num_base_filters * num_filters))
 
 
 def generated_layers(model: nn.Module) -> dict[str, FilterRepoConv]:

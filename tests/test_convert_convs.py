@@ -125,6 +125,15 @@ def test_revert_is_all_or_none():
         revert_convs_(Host())
 
 
+def test_a_float_is_the_ratio_of_base_filters_to_filters():
+    model = Host()
+    convert_convs_(model, **OPTIONS, num_base_filters=0.2)
+    assert [model.stem.num_base_filters, model.blocks[0].num_base_filters] == [1, 2]
+    model = Host()
+    convert_convs_(model, **OPTIONS, num_base_filters=1.0)
+    revert_convs_(model)
+
+
 @pytest.mark.parametrize(
     ('options', 'error', 'message'),
     [
@@ -144,6 +153,11 @@ def test_revert_is_all_or_none():
             dict(num_base_filters=0),
             ValueError,
             "'stem' cannot be converted: num_base_filters should be >= 1, but got 0",
+        ),
+        (
+            dict(num_base_filters=0.0),
+            ValueError,
+            r"'stem' cannot be converted: num_base_filters should be > 0 as a ratio M/N \(a float\), but got 0\.0",
         ),
         (dict(head='dense'), ValueError, "'stem' cannot be converted: head should be one of"),
         (dict(input_size=(1, 16, 16)), ValueError, r'does not run on a batch of 2 inputs of size \(1, 16, 16\)'),
