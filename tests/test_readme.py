@@ -1,10 +1,15 @@
 """What README.md tells readers to run."""
 
+import ast
+import inspect
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import torch
+
+import fg_plugin
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -14,24 +19,62 @@ def blocks(language):
     return re.findall(rf'^```{language}\n(.*?)^```$', README, re.DOTALL | re.MULTILINE)
 
 
-def test_examples_run_in_order():
+def table_rows(heading):
+    lines = README.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(f'| {heading} |'))
+    return list(takewhile(lambda line: line.startswith('| '), lines[start + 2 :]))
+
+
+def test_examples_run_in_order(tmp_path, monkeypatch):
+    # They save below the working directory.
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names = {}
     for block in blocks('python'):
         exec(compile(block, 'README.md', 'exec'), names)
+    assert type(names['net']).__name__ == 'ResNet'
     assert names['logits'].shape == (4, 10)
     assert names['loss'].isfinite()
+    assert names['maps'].shape == (4, 16, 32, 32)
 
 
 def test_named_files_exist():
     words = {word for block in blocks('bash') for word in shlex.split(block)}
-    paths = {word for word in words if word.startswith(('configs/', 'tools/')) and word.endswith('.py')}
-    assert {'tools/train.py', 'tools/test.py', 'configs/demo_unet_faces.py'} <= paths
-    assert all((ROOT / path).is_file() for path in paths)
+    folders = ('configs/', 'tools/', 'examples/')
+    paths = {word for word in words if word.startswith(folders) and word.endswith('.py')}
+    assert {'tools/train.py', 'tools/test.py', 'configs/demo_unet_faces.py', 'examples/finetune_timm.py'} <= paths
+    links = [link for link in re.findall(r'\]\((.+?)\)', README) if not link.startswith('http')]
+    assert links
+    assert all((ROOT / path).is_file() for path in (*paths, *links))
+
+
+def test_table_names_every_option_of_the_conversion():
+    options = {
+        name: parameter.default
+        for name, parameter in inspect.signature(fg_plugin.convert_).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    rows = [[cell.strip() for cell in row.split('|')[1:3]] for row in table_rows('option')]
+    shown = {name: default for names, default in rows for name in re.findall('`(.+?)`', names)}
+    assert shown.keys() == options.keys()
+    for name, default in shown.items():
+        if default.startswith('`'):
+            assert ast.literal_eval(default.strip('`')) == options[name]
+        else:
+            assert options[name] is None
 
 
 def test_table_names_every_config():
-    rows = [line for line in README.splitlines() if line.startswith('| `')]
-    named = {name for row in rows for name in re.findall('`(.+?)`', row.split('|')[1])} - {'_baseline'}
+    named = {name for row in table_rows('config') for name in re.findall('`(.+?)`', row.split('|')[1])} - {'_baseline'}
     demos = {name + '_baseline' for name in named if name.startswith('demo_')}
     assert named | demos == {path.stem for path in (ROOT / 'configs').glob('*.py')}
+
+
+def test_the_layout_names_every_part():
+    layout = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8').split('## Layout')[1].split('## Adding')[0]
+    parts = [path for path in (ROOT / 'fg_plugin').iterdir() if (path / '__init__.py').is_file()]
+    parts += (ROOT / 'fg_plugin').glob('[!_]*.py')
+    tools = (ROOT / 'tools').glob('*.py')
+    names = [f'{path.name}/' if path.is_dir() else path.name for path in (*parts, *tools)]
+    assert len(names) > 20
+    assert [name for name in names if f' {name}' not in layout] == []
