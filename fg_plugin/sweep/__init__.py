@@ -1,0 +1,1 @@
+"""Checks of the conversion over all of timm's architectures."""

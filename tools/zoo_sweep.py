@@ -1,0 +1,86 @@
+"""Converts every architecture of timm and checks the result.
+
+    python tools/zoo_sweep.py shapes [--only PATTERN] [--processes 2]
+    python tools/zoo_sweep.py values [--only PATTERN] [--processes 2]
+    python tools/zoo_sweep.py report [--out results/zoo.json]
+
+shapes: all architectures on the meta device: convert, forward, memory kept for the backward pass, revert.
+values: the smallest architecture of each model class, with numbers: equal to the host after the conversion; after that
+with other coefficients: independent of the rest of the batch, gradients, revert, freeze.
+report: writes what both found as a JSON file and, beside it, a Markdown page.
+
+A sweep that was interrupted goes on where it was; architectures that failed are checked again.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fg_plugin.benchmark.environment import environment
+from fg_plugin.sweep.architectures import choose_architectures, smallest_of_each_class
+from fg_plugin.sweep.record_file import RecordFile
+from fg_plugin.sweep.shapes import check_shapes
+from fg_plugin.sweep.values import check_values
+from fg_plugin.sweep.workers import Check, run_checks
+
+CHECKS: dict[str, Check] = {'shapes': check_shapes, 'values': check_values}
+SPREAD = 16
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('check', choices=[*CHECKS, 'report'])
+    parser.add_argument('--only', metavar='PATTERN', help='a name or a pattern of names, such as "resnet*"')
+    parser.add_argument('--processes', type=int, default=1, help='architectures checked at the same time')
+    parser.add_argument('--timeout', type=float, default=900, help='seconds for one architecture')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/zoo_sweep'), help='where records are kept')
+    parser.add_argument('--out', type=Path, default=Path('results/zoo.json'), help='JSON file that report writes')
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    try:
+        sweep(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
+
+
+def sweep(args: argparse.Namespace) -> None:
+    """Check what is not checked yet, and print the failures.
+
+    Raises:
+        ValueError: For an unknown architecture, or an argument out of its range.
+    """
+    for name in ('processes', 'timeout'):
+        if getattr(args, name) <= 0:
+            raise ValueError(f'--{name} should be positive, but got {getattr(args, name)}')
+    names = choose_architectures(args.only)
+    file = RecordFile(args.work_dir / f'{args.check}.jsonl', environment())
+    if args.check == 'values':
+        names = [name for _, name in smallest_of_each_class(names)]
+    passed = {name for name, record in file.records.items() if record.passed}
+    missing = [name for name in names if name not in passed]
+    # Neighbours are of one family and mostly pass or fail together: spread, so that failures show early.
+    missing = [name for start in range(SPREAD) for name in missing[start::SPREAD]]
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    results = run_checks(CHECKS[args.check], missing, args.processes, args.timeout)
+    with closing(results), Progress(*columns) as progress:
+        task = progress.add_task(args.check, total=len(names), completed=len(names) - len(missing))
+        for record in results:
+            file.add(record)
+            progress.advance(task)
+            for failure in record.failures:
+                progress.console.print(f'{record.architecture}: {failure}', markup=False, highlight=False)
+    failed = [name for name in names if not file.records[name].passed]
+    print(f'{args.check}: {len(names) - len(failed)} of {len(names)} architectures passed; records in {file.path}')
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
