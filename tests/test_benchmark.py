@@ -10,10 +10,14 @@ from fg_plugin.benchmark.environment import cpu_model, environment
 from fg_plugin.benchmark.geometries import Geometry, Setting, settings
 from fg_plugin.benchmark.layer_benchmark import MODES, hopeless_paths, measure_memory, measure_times
 from fg_plugin.benchmark.memory import peak_bytes
+from fg_plugin.benchmark.model_benchmark import ModelMeasurement, ModelSetting, hopeless_networks
+from fg_plugin.benchmark.model_report import to_markdown as to_model_markdown
+from fg_plugin.benchmark.networks import NETWORKS, RoutedCondConv
 from fg_plugin.benchmark.report import to_json, to_markdown
 from fg_plugin.benchmark.timing import MIN_ROUNDS, Timing, interleaved_times
 from fg_plugin.benchmark.variants import calls, compare
 from fg_plugin.benchmark.verdict import judge, ratios, wins
+from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.layers.compute_paths import PATHS
 
 DENSE = Setting(Geometry('dense', 4, 8, 3, 2, 1, 6), 2, channels_last=True)
@@ -153,6 +157,53 @@ class TestReport:
         assert sum(count[path]['chosen'] for path in PATHS) == 2 * len(MODES) * len(HEADS)
 
 
+class TestNetworks:
+    @pytest.fixture(scope='class')
+    def networks(self):
+        return {name: build() for name, build in NETWORKS.items() if name != 'full'}
+
+    def test_each_is_what_its_name_says(self, networks):
+        count = {
+            name: sum(isinstance(module, RoutedCondConv) for module in network.modules())
+            for name, network in networks.items()
+        }
+        assert count == {'static': 0, 'SE': 0, 'CondConv': 16, 'lowrank': 0, 'quarter': 0}
+        assert networks['SE'].layer4[1].se is not None
+        assert [name for name in networks if isinstance(networks[name], GeneratedModel)] == ['lowrank', 'quarter']
+        assert networks['quarter'].layer4[1].conv2.num_base_filters == 128
+
+    def test_samples_of_condconv_differ_in_their_filters(self, networks):
+        conv = networks['CondConv'].layer1[0].conv1
+        x = torch.randn(2, 64, 8, 8)
+        with torch.no_grad():
+            alone, routing = conv(x[:1]), torch.sigmoid(conv.routing_fn(x.mean((2, 3))))
+            filters = (routing[0] @ conv.conv.weight).view(64, 64, 3, 3)
+            torch.testing.assert_close(conv(x)[:1], alone, rtol=1e-4, atol=1e-5)
+            expected = torch.nn.functional.conv2d(x[:1], filters, padding=1)
+            torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+    def test_hopeless_is_meant_relative_to_the_static_network(self):
+        assert hopeless_networks({'static': 1.0, 'SE': 3.9, 'CondConv': 4.1}) == {'CondConv'}
+
+
+def test_the_page_of_the_models_says_where_targets_are_met():
+    measurements = [
+        ModelMeasurement(
+            ModelSetting(1, 64, channels_last),
+            mode,
+            {name: timing(ratio) for name, ratio in zip(NETWORKS, (1, 1.1, 3, lowrank, 1.5, 0.5), strict=True)},
+            dict(zip(NETWORKS, (100, 100, 300, 120, 140, 100), strict=True)),
+        )
+        for mode in MODES
+        for channels_last, lowrank in ((False, 1.1), (True, 1.2))
+    ]
+    facts = {**environment(), 'clock': 'cpu', 'device': 'cpu'}
+    page = to_model_markdown(facts, dict.fromkeys(NETWORKS, 10**6), measurements)
+    assert '| lowrank | training | 1.15 | 1.10 to 1.20 | 1 of 2 | 1.30 | 1.20 to 1.20 | 2 of 2 |' in page
+    assert '| full | inference | 1.35 | 1.50 to 1.50 | 0 of 2 | 1.30 | 1.40 to 1.40 | 0 of 2 |' in page
+    assert '| B = 1, 64 px, channels_last | 1e+03 | 1.10 | 3.00 | 1.20 | 1.50 | 0.50 |' in page
+
+
 def test_cpu_model_reads_proc_cpuinfo(tmp_path):
     path = tmp_path / 'cpuinfo'
     path.write_text('processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n')
@@ -176,6 +227,33 @@ class TestTool:
         tool.main(['layer', '--out', str(out), *options])
         assert len(json.loads(out.read_text())['measurements']) == 8
         assert 'MNIST conv2' in out.with_suffix('.md').read_text()
+
+    def test_measures_networks(self, tool, tmp_path, monkeypatch):
+        # Their builders are tested above; the full head's 100 million parameters would take long here.
+        small = {name: NETWORKS[name if name in ('SE', 'lowrank') else 'static'] for name in NETWORKS}
+        monkeypatch.setattr('fg_plugin.benchmark.model_benchmark.NETWORKS', small)
+        out = tmp_path / 'model.json'
+        options = ('--repeats', '1', '--max-seconds', '0', '--batches', '2', '--sides', '32')
+        tool.main(['model', '--out', str(out), *options, '--threads', str(torch.get_num_threads())])
+        measurements = json.loads(out.read_text())['measurements']
+        assert [(m['mode'], m['channels_last']) for m in measurements] == [
+            (mode, channels_last) for channels_last in (False, True) for mode in MODES
+        ]
+        # A training step keeps the gradients of 11.7 million parameters.
+        assert measurements[1]['peak_bytes']['static'] > 4 * 11.6e6 > measurements[0]['peak_bytes']['static']
+        assert 'ResNet-18 with generated filters' in out.with_suffix('.md').read_text()
+
+    @pytest.mark.parametrize(
+        ('arguments', 'message'),
+        [
+            (('--device', 'tpu'), "--device should be cpu, or cuda where torch finds a GPU, but got 'tpu'"),
+            (('--sides', '64', '16'), r'--sides should be at least 32, but got \[64, 16\]'),
+            (('--batches', '0'), r'--batches should be at least 1, but got \[0\]'),
+        ],
+    )
+    def test_refuses_for_models(self, arguments, message, tool):
+        with pytest.raises(SystemExit, match=message):
+            tool.main(['model', *arguments])
 
     @pytest.mark.parametrize(
         ('arguments', 'message'),

@@ -89,7 +89,7 @@ def _summary(measurements: Sequence[Measurement]) -> str:
         for batch in sorted({m.setting.batch for m in measurements}):
             found = [_with_chosen(m) for m in measurements if (m.mode, m.setting.batch) == (mode, batch)]
             rows.append([f'{mode}, B = {batch}', *(_range([row[column] for row in found]) for column in columns)])
-    return '\n'.join([*lines, _table(['', *(column.replace('/', ', ') for column in columns)], rows), ''])
+    return '\n'.join([*lines, markdown_table(['', *(column.replace('/', ', ') for column in columns)], rows), ''])
 
 
 def _with_chosen(measurement: Measurement) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _choice(measurements: Sequence[Measurement]) -> str:
         f'{np.mean(slowdowns):.1%} slower, at most {max(slowdowns):.1%}. Where a first measurement put the chosen path '
         f'above the limit, the paths were timed again with {CLOSER_LOOK} times the rounds, and this counts: '
         f'{sum(closer)} cases.\n',
-        _table(
+        markdown_table(
             ['path', 'best', 'chosen'], [[path, str(count[path]['best']), str(count[path]['chosen'])] for path in PATHS]
         ),
         '',
@@ -123,7 +123,7 @@ def _choice(measurements: Sequence[Measurement]) -> str:
     if above:
         lines += [
             f'Above {TOLERANCE:.0%} ({distinct} of them by more than the spread between the quartiles):\n',
-            _table(
+            markdown_table(
                 ['setting', 'mode', 'head', 'chosen', 'best', 'slower by', 'within the spread'],
                 [
                     [
@@ -160,7 +160,7 @@ def _times_table(measurements: Sequence[Measurement]) -> str:
         cells += [_head_cell(m, head) for head in HEADS]
         cells += [' / '.join(f'{verdict.slowdown:.0%}' for verdict in m.verdicts())]
         rows.append(cells)
-    return _table(header, rows) + '\n'
+    return markdown_table(header, rows) + '\n'
 
 
 def _head_cell(measurement: Measurement, head: str) -> str:
@@ -201,7 +201,7 @@ def _memory_table(peaks: Peaks, mode: str) -> str:
             by_path = [f'{peak[name] / peak["conv"]:.1f}' if name in peak else '-' for name in names]
             cells.append(f'{" / ".join(by_path)}, {peak[f"{head}/layer"] / peak["conv"]:.1f}')
         rows.append(cells)
-    return f'### {MODE_TITLES[mode]}\n\n{_table(header, rows)}\n'
+    return f'### {MODE_TITLES[mode]}\n\n{markdown_table(header, rows)}\n'
 
 
 def _format_name(channels_last: bool) -> str:
@@ -212,6 +212,7 @@ def _range(values: Sequence[float]) -> str:
     return f'{np.median(values):.2f} ({min(values):.2f} to {max(values):.1f})'
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
