@@ -14,6 +14,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning, is_conditioned
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generator import FilterGenerator
+from fg_plugin.graph_tracing import is_traced, traced_scope
 from fg_plugin.layers import FilterRepoConv
 
 GENERATOR = 'fg_generator'
@@ -136,7 +137,10 @@ def _generates(method: Callable, remembers: bool) -> Callable:
 
     @wraps(method)
     def generate(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
-        images = args[0] if args else kwargs.get(first)
+        images: Any = args[0] if args else kwargs.get(first)
+        if is_traced(images):
+            with traced_scope(self, self.fg_generator, method, images):
+                return method(self, *args, **kwargs)
         if not isinstance(images, Tensor) or images.ndim != 4:
             shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"'{first}' should be images (B, C, H, W) to generate filters from, but got {shape}.")

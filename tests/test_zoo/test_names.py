@@ -26,6 +26,7 @@ def test_every_architecture_has_a_name_but_those_of_two_modules():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_names_are_those_of_the_architectures_with_a_convolution():
     smallest = {}
     for name in HOSTS:
