@@ -129,6 +129,8 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
             namespace[name] = _generates(method, remembers=name != 'forward')
         elif name.startswith('forward_'):
             namespace[name] = _goes_on(method)
+        elif name == 'prune_intermediate_layers':
+            namespace[name] = _prunes(method)
     return type(f'FG{host_class.__name__}', tuple(base for base in bases if base is not None), namespace)
 
 
@@ -168,6 +170,26 @@ def _goes_on(method: Callable) -> Callable:
             return method(self, *args, **kwargs)
 
     return go_on
+
+
+def _prunes(method: Callable) -> Callable:
+    @wraps(method)
+    def prune(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        out = method(self, *args, **kwargs)
+        _drop_unused_levels_(self)
+        return out
+
+    return prune
+
+
+def _drop_unused_levels_(model: GeneratedModel) -> None:
+    """Leave no part of the generator without a layer to drive: in training, it would get no gradient."""
+    layers = [module for module in model.modules() if isinstance(module, FilterRepoConv)]
+    used = sorted({layer.level for layer in layers})
+    if used and len(used) < len(model.fg_generator.levels):
+        model.fg_generator.keep_(used)
+        for layer in layers:
+            layer.level = used.index(layer.level)
 
 
 def _scope_of(model: GeneratedModel, features: Any) -> AbstractContextManager:

@@ -108,6 +108,13 @@ class FilterGenerator(nn.Module):
                 'neck.'
             )
 
+    def keep_(self, positions: Sequence[int]) -> None:
+        """Keep only the codes at these positions, and what computes them."""
+        self.neck.keep_(positions)
+        self.levels = tuple(self.levels[position] for position in positions)
+        if self.autoencoder.decoder is None:
+            self.autoencoder.keep_(self.levels[-1] + 1)
+
     def take_reconstruction_loss(self) -> Tensor | None:
         """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None."""
         loss, self._pending_loss = self._pending_loss, None

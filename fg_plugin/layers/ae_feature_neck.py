@@ -63,6 +63,11 @@ class AEFeatureNeck(nn.Module):
         """Reduce feature maps ``(B, C_l, H_l, W_l)`` (before the activation) to codes ``(B, C_l)``."""
         return tuple(level(feature) for level, feature in zip(self.levels, features, strict=True))
 
+    def keep_(self, positions: Sequence[int]) -> None:
+        """Keep only the codes at these positions."""
+        self.code_dims = tuple(self.code_dims[position] for position in positions)
+        self.levels = nn.ModuleList(self.levels[position] for position in positions)
+
 
 def paper_reductions(size: int) -> list[tuple[int, int, int]]:
     """Return the convolutions that Tables 10-14 and 17-20 use for a feature map of side ``size``."""

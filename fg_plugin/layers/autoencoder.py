@@ -112,6 +112,17 @@ class Autoencoder(nn.Module):
             images = self.encoder_act(images)
         return features
 
+    def keep_(self, num_levels: int) -> None:
+        """Keep only the first levels of the encoder.
+
+        Raises:
+            RuntimeError: If there is a decoder, which goes on from the last one.
+        """
+        if self.decoder is not None:
+            raise RuntimeError('The encoder of an autoencoder with a decoder should keep all its levels.')
+        self.channels, self.strides = self.channels[:num_levels], self.strides[:num_levels]
+        self.encoder = self.encoder[:num_levels]
+
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return the logits of the reconstructed image ``(B, C, H, W)`` from the features of ``encode``.
 

@@ -1,5 +1,7 @@
 """Networks that return feature maps (features_only), by every class that timm builds them with."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -89,6 +91,21 @@ def test_lists_of_stages_do_not_show_the_generator(feature_cls):
     assert list(model) == list(model.keys()) == [name for name, _ in model.items()] == names
     assert len(model) == len(names) == len(list(model.values()))
     assert any(key.startswith(GENERATOR) for key in model.state_dict())
+
+
+@pytest.mark.parametrize('options', [dict(), dict(fg_reconstruction_weight=1.0), dict(fg_exclude=['stages.1.*'])])
+@pytest.mark.parametrize('index', [0, 1, 3])
+def test_pruning_leaves_no_unused_part_of_the_generator(index, options):
+    model, x = make('test_convnext', **options), images('test_convnext').clamp(-1, 1)
+    expected = model.forward_intermediates(x, indices=[index], intermediates_only=True)
+    pruned = copy.deepcopy(model)
+    taken = pruned.prune_intermediate_layers([index], prune_norm=True)
+    assert_equal(pruned.forward_intermediates(x, indices=taken, intermediates_only=True), expected)
+    loss = pruned.train().forward_features(x).mean() + fg_plugin.reconstruction_loss(pruned)
+    loss.backward()
+    assert not [key for key, parameter in pruned.named_parameters() if parameter.grad is None]
+    fg_plugin.revert_(pruned)
+    assert pruned.forward_features(x).shape == expected[0].shape
 
 
 @pytest.mark.parametrize('feature_cls', ['list', 'hook'])
