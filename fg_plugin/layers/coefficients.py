@@ -28,10 +28,10 @@ class FullCoefficients(NamedTuple):
         """Linearly combine base filters ``(M, C/g, kh, kw)`` into generated filters ``(B, N, C/g, kh, kw)`` (eq. 2)."""
         return (self.weight @ repository.flatten(1)).unflatten(2, repository.shape[1:])
 
-    def energies(self, gram: Tensor) -> Tensor:
-        """Return the squared norms ``(B, N)`` of the generated filters, from the base filters' Gram matrix (M, M)."""
-        weight = self.weight.to(gram.dtype)
-        return (weight @ gram).mul(weight).sum(2)
+    def energies(self, rows: Tensor) -> Tensor:
+        """Return the squared norms ``(B, N)`` of the filters generated from base filters ``(M, L_k)``."""
+        weight = self.weight.to(rows.dtype)
+        return (weight @ (rows @ rows.T)).mul(weight).sum(2)
 
     def scale_filters(self, factors: Tensor) -> 'FullCoefficients':
         """Multiply each generated filter by its factor, ``(B, N)``."""
@@ -91,17 +91,19 @@ class LowRankCoefficients(NamedTuple):
         filters = self.static_filters(repository) + update.unflatten(2, repository.shape[1:])
         return filters if self.factors is None else filters * self.factors[:, :, None, None, None]
 
-    def energies(self, gram: Tensor) -> Tensor:
-        """Return the squared norms ``(B, N)`` of the generated filters, from the base filters' Gram matrix (M, M).
+    def energies(self, rows: Tensor) -> Tensor:
+        """Return the squared norms ``(B, N)`` of the filters generated from base filters ``(M, L_k)``.
 
-        No ``(B, N, M)`` coefficients are formed: ``|w_0 b|^2 + 2 <w_0 b, u> + |u|^2`` for the update ``u`` of rank r.
+        No ``(B, N, M)`` coefficients are formed, nor the base filters' ``(M, M)`` Gram matrix, which is larger than
+        the filters of a 1x1 convolution that widens: ``|w_0 b|^2 + 2 <w_0 b, u> + |u|^2`` for the update ``u`` of rank
+        r.
         """
-        static = gram if self.base is None else self.base @ gram
-        static_energy = static.diagonal() if self.base is None else (static * self.base).sum(1)
-        weight = self.left * self.scale.to(gram.dtype).unsqueeze(1)
-        cross = (weight * (static @ self.right.T)).sum(2)
-        update_energy = (weight @ (self.right @ gram @ self.right.T)).mul(weight).sum(2)
-        return static_energy + 2 * cross + update_energy
+        static = rows if self.base is None else self.base @ rows
+        update = self.right @ rows
+        weight = self.left * self.scale.to(rows.dtype).unsqueeze(1)
+        cross = (weight * (static @ update.T)).sum(2)
+        update_energy = (weight @ (update @ update.T)).mul(weight).sum(2)
+        return static.square().sum(1) + 2 * cross + update_energy
 
     def scale_filters(self, factors: Tensor) -> 'LowRankCoefficients':
         """Multiply each generated filter by its factor, ``(B, N)``."""

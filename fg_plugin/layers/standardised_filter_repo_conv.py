@@ -19,8 +19,8 @@ class StandardisedFilterRepoConv(FilterRepoConv):
 
     It standardises each generated filter as they do their own: ``(k_n - mean(k_n)) / sqrt(var(k_n) + eps)``, times the
     gain of a scaled one. This leaves the combination linear: the mean of ``k_n = sum_j w_nj b_j`` is taken off by
-    centring the base filters, and its variance ``w_n G w_n / L_k`` (``G`` the Gram matrix of the centred base filters)
-    becomes a factor of its coefficients.
+    centring the base filters, and its variance, the squared norm of the combination of centred base filters over
+    ``L_k``, becomes a factor of its coefficients.
 
     Attributes:
         eps: Added to the variance.
@@ -47,7 +47,7 @@ class StandardisedFilterRepoConv(FilterRepoConv):
         with nullcontext() if self.weight.is_meta else torch.autocast(self.weight.device.type, enabled=False):
             rows = self.weight.flatten(1)
             centred = rows - rows.mean(1, keepdim=True)
-            variance = coefficients.energies(centred @ centred.T) / rows.shape[1]
+            variance = coefficients.energies(centred) / rows.shape[1]
             factors = torch.rsqrt(variance + self.eps)
             if self.gain is not None:
                 factors = factors * (self.gain * self.scale).flatten()

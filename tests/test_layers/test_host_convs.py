@@ -171,6 +171,16 @@ def test_an_expanding_standardised_layer_keeps_its_maps_once():
     assert max(saved) < 2 * 64 * 8 * 8
 
 
+def test_a_low_rank_standardisation_keeps_no_gram_matrix():
+    layer = perturb(make_layer(StdConv2d(4, 64, 1).double()))
+    coefficients = layer.coefficient_head(torch.randn(2, CODE_DIM, dtype=torch.float64))
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda t: t):
+        layer._generation(coefficients)
+    # Per sample and filter, one number for each of the 8 factors of the rank.
+    assert max(saved) == 2 * 64 * 8
+
+
 def test_other_subclasses_have_no_layer():
     class Modulated(nn.Conv2d):
         pass
