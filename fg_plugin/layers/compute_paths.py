@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fg_plugin.layers.coefficients import Coefficients, FullCoefficients, LowRankCoefficients
+from fg_plugin.layers.combining import combine
+from fg_plugin.layers.low_rank_update import LowRankUpdate
 
 PATHS = ('factored', 'materialised', 'unfolded')
 
@@ -34,34 +36,35 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
     batch, groups = x.shape[0], conv.groups
     if isinstance(coefficients, FullCoefficients):
         maps = _every_group(x, repository, conv)
-        return _per_sample(_combine(maps, _every_row(coefficients.weight, groups, maps)), batch)
-    if projects_maps(coefficients.base is not None, groups, torch.is_grad_enabled()):
-        combined = _project(F.conv2d(x, repository, None, *conv), coefficients)
+        return _per_sample(combine(maps, _every_row(coefficients.weight, groups, maps)), batch)
+    if groups == 1:
+        combined = _project(x, repository, coefficients, conv)
     else:
         static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
         maps = _every_group(x, coefficients.update_filters(repository), conv)
         weight = _every_row(coefficients.left * coefficients.scale.unsqueeze(1), groups, maps)
         static = static.reshape(batch * groups, -1, *static.shape[2:])
-        combined = _per_sample(_combine(maps, weight, static), batch)
+        combined = _per_sample(combine(maps, weight, static, overwrite=not torch.is_grad_enabled()), batch)
     if coefficients.factors is None:
         return combined
     return combined * coefficients.factors.to(combined.dtype)[:, :, None, None]
 
 
-def projects_maps(has_base: bool, groups: int, training: bool) -> bool:
-    """Return whether ``factored`` applies a low-rank head to the maps of the repository, and not to its filters.
-
-    ``V (b * x)`` costs less than ``(V b) * x`` where a filter is longer than M. In training, its gradient keeps the M
-    maps, so that a layer with M = N would keep its output twice.
-    """
-    return groups == 1 and (has_base or not training)
-
-
-def _project(maps: Tensor, coefficients: LowRankCoefficients) -> Tensor:
-    projected = _combine(maps, coefficients.right.to(maps.dtype))
-    base = coefficients.base
+def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, conv: ConvArguments) -> Tensor:
+    """Apply a low-rank head to the maps of the repository: ``V (b * x)`` costs less than ``(V b) * x``."""
+    base, left, scale, right = coefficients.base, coefficients.left, coefficients.scale, coefficients.right
+    maps = F.conv2d(x, repository, None, *conv)
+    if base is None and torch.is_grad_enabled() and not _is_transformed():
+        geometry = (conv.stride, conv.padding, conv.dilation)
+        return LowRankUpdate.apply(maps, x.detach(), repository.detach(), geometry, left, scale, right)
     static = maps if base is None else F.conv2d(maps, base.to(maps.dtype)[:, :, None, None])
-    return _combine(projected, (coefficients.left * coefficients.scale.unsqueeze(1)).to(maps.dtype), static)
+    projected, weight = combine(maps, right.to(maps.dtype)), (left * scale.unsqueeze(1)).to(maps.dtype)
+    return combine(projected, weight, static, overwrite=not torch.is_grad_enabled())
+
+
+def _is_transformed() -> bool:
+    """Return whether a graph is being made, or ``torch.func`` transforms the call: both want plain operations."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 
 
 def _every_group(x: Tensor, filters: Tensor, conv: ConvArguments) -> Tensor:
@@ -100,7 +103,7 @@ def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
     if tuple(kernel_size) == (1, 1) and conv.padding == (0, 0):
         strided = x[:, :, :: conv.stride[0], :: conv.stride[1]]
         if groups == 1:
-            return _combine(strided, filters.to(x.dtype))
+            return combine(strided, filters.to(x.dtype))
         patches = strided.flatten(2)
     else:
         patches = F.unfold(x, tuple(kernel_size), conv.dilation, conv.padding, conv.stride)
@@ -112,29 +115,6 @@ def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
 def shared(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
     """Convolve the whole batch with the filters of one sample: an ordinary convolution."""
     return F.conv2d(x, coefficients.filters(repository)[0].to(x.dtype), None, *conv)
-
-
-def _combine(maps: Tensor, weight: Tensor, static: Tensor | None = None) -> Tensor:
-    """Combine maps ``(B, M, H, W)`` with coefficients ``(B, N, M)``, keeping the memory format of the maps.
-
-    Coefficients ``(N, M)`` serve all samples (then without ``static``).
-
-    ``static`` ``(B, N, H, W)`` is added in the same pass over the output; without gradients, it is overwritten.
-    """
-    if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
-        rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(-2, -1)
-        combined = rows @ weight if static is None else _add(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight)
-        return combined.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
-    columns = maps.flatten(2)
-    # For a matrix common to all samples, ``@`` would transpose the maps to fold the batch into their rows.
-    weight = weight.expand(columns.shape[0], -1, -1)
-    combined = torch.bmm(weight, columns) if static is None else _add(static.flatten(2), weight, columns)
-    return combined.view(*combined.shape[:2], *maps.shape[2:])
-
-
-def _add(static: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Add ``left @ right`` to ``static``, in place if no gradient can need its old values."""
-    return torch.baddbmm(static, left, right) if torch.is_grad_enabled() else static.baddbmm_(left, right)
 
 
 def output_size(size: tuple[int, ...], kernel_size: tuple[int, ...], conv: ConvArguments) -> tuple[int, int]:

@@ -3,8 +3,6 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from fg_plugin.layers.compute_paths import projects_maps
-
 
 class Workload(NamedTuple):
     """What a cost depends on.
@@ -112,7 +110,6 @@ TRAINING_PRICES = Operations(
 # prices would only fit them at the cost of others. The fields are those of Workload, in their order.
 MEASURED_PATHS = {
     Workload(16, 64, 64, 64, 1, 9, 3136, None, 3136, True, False): 'materialised',
-    Workload(16, 64, 64, 64, 1, 9, 3136, 8, 3136, True, True): 'factored',
     Workload(1, 128, 512, 512, 1, 1, 196, 8, 196, True, True): 'materialised',
     Workload(1, 512, 128, 128, 1, 1, 196, 8, 196, True, True): 'materialised',
     Workload(1, 144, 24, 6, 1, 1, 784, None, 784, False, False): 'factored',
@@ -128,8 +125,9 @@ MEASURED_PATHS = {
     Workload(16, 3, 32, 32, 1, 9, 4096, 8, 4096, True, True): 'unfolded',
 }
 
-# Elements (4 MiB in float32) that a path may keep for the backward whatever the size of its input and output.
-LITTLE_MEMORY = 2**20
+# Elements (64 KiB in float32) that a path may keep for the backward whatever the size of its input and output. More
+# would add up in networks of many layers and small maps: with 4 MiB, efficientvit_m0 keeps 1.6 times its memory.
+LITTLE_MEMORY = 2**14
 
 
 def path_costs(work: Workload) -> dict[str, float]:
@@ -170,8 +168,12 @@ def kept_elements(work: Workload) -> dict[str, int]:
     patches = 0 if work.kernel_area == 1 else work.batch * work.groups * _filter_length(work) * work.out_pixels
     maps_per_group = work.num_base_filters if work.rank is None else work.rank
     maps = work.batch * work.groups * maps_per_group * work.out_pixels
-    if work.rank is not None and projects_maps(work.num_base_filters != work.out_channels, work.groups, True):
-        maps += work.batch * work.num_base_filters * work.out_pixels
+    if work.rank is not None and work.groups == 1:
+        of_base_filters = work.batch * work.num_base_filters * work.out_pixels
+        repository = work.num_base_filters * _filter_length(work)
+        # See LowRankUpdate.
+        has_base = work.num_base_filters != work.out_channels
+        maps += of_base_filters if has_base or of_base_filters <= repository else 0
     return {'factored': maps, 'materialised': filters, 'unfolded': filters + patches}
 
 
@@ -191,7 +193,7 @@ def _factored_operations(work: Workload) -> Operations:
             reordered=reordered,
         )
     has_base = work.num_base_filters != work.out_channels
-    if projects_maps(has_base, work.groups, work.training):
+    if work.groups == 1:
         base_filters = _in_vectors(work.num_base_filters)
         maps = work.batch * work.num_base_filters * work.out_pixels
         return Operations(

@@ -1,0 +1,106 @@
+"""The update of low rank on the maps of the base filters, with a backward that need not keep these maps."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fg_plugin.layers.combining import combine, is_channels_last
+
+
+class LowRankUpdate(torch.autograd.Function):
+    """Compute ``maps + U diag(s) V maps`` for ``maps = x * filters``, a convolution common to the batch.
+
+    Autograd would keep the maps for the gradient of ``V``, beside the output that the next layer keeps: twice the
+    memory of an ordinary convolution. But that gradient, ``sum g maps^T`` with ``r`` maps ``g``, is also the weight
+    gradient of a convolution of ``x`` by ``r`` filters, times the filters. The maps are kept only where they are
+    smaller than the filters, and are otherwise overwritten with the output.
+
+    It can be differentiated once: ``create_graph=True`` raises.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: Tensor,
+        x: Tensor,
+        filters: Tensor,
+        geometry: tuple[tuple[int, int], ...],
+        left: Tensor,
+        scale: Tensor,
+        right: Tensor,
+    ) -> Tensor:
+        """Compute the output ``(B, N, H', W')``.
+
+        Args:
+            ctx: For ``backward``.
+            maps: ``(B, N, H', W')``.
+            x: The convolution's input ``(B, C, H, W)``. Its gradient, and that of ``filters``, goes through ``maps``.
+            filters: ``(N, C, kh, kw)``.
+            geometry: Stride, padding and dilation of the convolution.
+            left: ``U``, ``(N, r)``.
+            scale: ``s``, ``(B, r)``.
+            right: ``V``, ``(r, N)``.
+        """
+        projected = combine(maps, right.to(maps.dtype))
+        keeps_maps = maps.numel() <= filters.numel()
+        out = maps.clone() if keeps_maps else maps
+        updated = combine(projected, (left * scale.unsqueeze(1)).to(maps.dtype), out, overwrite=True)
+        if updated.data_ptr() != out.data_ptr():
+            out.copy_(updated)
+        if keeps_maps:
+            ctx.save_for_backward(left, scale, right, projected, maps)
+        else:
+            ctx.mark_dirty(maps)
+            ctx.save_for_backward(left, scale, right, projected, x, filters)
+        ctx.geometry = geometry
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of ``maps``, ``left``, ``scale`` and ``right``.
+
+        Raises:
+            RuntimeError: If the gradient is to be differentiated again.
+        """
+        # Not once_differentiable: it drops the second derivative in silence where ``gradient`` is a constant.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "A generated-filter layer with a 'lowrank' head should be differentiated once, but got "
+                'create_graph=True. For gradients of gradients, set the attribute path of each FilterRepoConv to '
+                "'materialised'."
+            )
+        left, scale, right, projected, *kept = ctx.saved_tensors
+        dtype = projected.dtype
+        memory_format = torch.channels_last if is_channels_last(projected) else torch.contiguous_format
+        gradient = gradient.contiguous(memory_format=memory_format)
+        of_scaled = combine(gradient, left.T.to(dtype))
+        of_projected = of_scaled * scale.to(dtype)[:, :, None, None]
+        of_maps = combine(of_projected, right.T.to(dtype), gradient)
+        of_scale = (of_scaled * projected).sum((2, 3))
+        products = torch.bmm(gradient.flatten(2), projected.flatten(2).mT)
+        of_left = (products * scale.to(dtype).unsqueeze(1)).sum(0)
+        if len(kept) == 1:
+            of_right = torch.bmm(of_projected.flatten(2), kept[0].flatten(2).mT).sum(0)
+        else:
+            of_right = _products_with_maps(of_projected, *kept, *ctx.geometry)
+        return of_maps, None, None, None, of_left.to(left.dtype), of_scale.to(scale.dtype), of_right.to(right.dtype)
+
+
+def _products_with_maps(
+    gradient: Tensor,
+    x: Tensor,
+    filters: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Return the inner products ``(r, N)`` of ``gradient`` (B, r, H', W') with the maps ``x * filters``."""
+    x, filters = x.to(gradient.dtype), filters.to(gradient.dtype)
+    only_weight = (False, True, False)
+    _, by_position, _ = torch.ops.aten.convolution_backward(
+        gradient, x, filters[: gradient.shape[1]], None, stride, padding, dilation, False, (0, 0), 1, only_weight
+    )
+    if is_channels_last(filters):
+        filters, by_position = filters.permute(0, 2, 3, 1), by_position.permute(0, 2, 3, 1)
+    return by_position.flatten(1) @ filters.flatten(1).T
