@@ -115,6 +115,7 @@ def convert_(
         encoder=encoder,
         image_size=image_size,
         reconstruction_weight=reconstruction_weight,
+        input_size=input_size,
     )
     return selection.records
 

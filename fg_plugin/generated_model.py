@@ -72,17 +72,17 @@ class GeneratedModel(nn.Module):
             RuntimeError: If ``strict`` and the checkpoint is neither.
         """
         ours = generated_keys(self)
-        if not strict or any(key in ours for key in state_dict):
+        if any(key in ours for key in state_dict):
             return super().load_state_dict(state_dict, strict, assign)
         result = super().load_state_dict(state_dict, False, assign)
         missing = [key for key in result.missing_keys if key not in ours]
-        if missing or result.unexpected_keys:
+        if strict and (missing or result.unexpected_keys):
             raise RuntimeError(
                 f'The checkpoint should fit {self.host_class.__name__} with generated filters or without, but it has '
                 f'no key of the former and differs from the latter: missing {_shorten(missing)}; unknown to the model '
                 f'{_shorten(result.unexpected_keys)}.'
             )
-        result.missing_keys.clear()
+        result.missing_keys[:] = missing
         return result
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -131,6 +131,8 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
             namespace[name] = _goes_on(method)
         elif name == 'prune_intermediate_layers':
             namespace[name] = _prunes(method)
+        elif name == 'init_weights':
+            namespace[name] = _initialises(method)
     return type(f'FG{host_class.__name__}', tuple(base for base in bases if base is not None), namespace)
 
 
@@ -180,6 +182,30 @@ def _prunes(method: Callable) -> Callable:
         return out
 
     return prune
+
+
+def _initialises(method: Callable) -> Callable:
+    @wraps(method)
+    def init_weights(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        layers = [module for module in self.modules() if isinstance(module, FilterRepoConv)]
+        loaded: list[bool] = []
+        handles = [layer.register_load_state_dict_pre_hook(lambda *_: loaded.append(True)) for layer in layers]
+        try:
+            out = method(self, *args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        # The host initialises the linear layers of heads and generator like its own, unless it loads a checkpoint.
+        if not loaded:
+            for module in self.fg_generator.modules():
+                reset: Any = getattr(module, 'reset_parameters', None)
+                if reset is not None:
+                    reset()
+            for layer in layers:
+                layer.reset_generation()
+        return out
+
+    return init_weights
 
 
 def _drop_unused_levels_(model: GeneratedModel) -> None:

@@ -69,6 +69,10 @@ class FilterGenerator(nn.Module):
             if not buffer.is_meta:
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))
 
+    def init_non_persistent_buffers(self) -> None:
+        """Fill the buffers, under the name by which timm asks for it."""
+        self.reset_parameters()
+
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return one code ``(B, L_f)`` per level of the neck for ``inputs`` (B, C, H, W), normalised as the host's are.
 

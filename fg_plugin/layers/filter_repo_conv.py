@@ -237,6 +237,13 @@ class FilterRepoConv(nn.Conv2d):
             orthogonal_(self.weight)
             self.coefficient_head.init_orthogonal_(min(self.num_base_filters, self.weight[0].numel()))
 
+    def reset_generation(self) -> None:
+        """Initialise what the layer adds to a convolution, as right after the conversion."""
+        if self.preserves_conv:
+            self.coefficient_head.init_static_(None)
+        else:
+            self.reset_parameters()
+
     @torch.no_grad()
     def _preserve_(self, weight: Tensor) -> None:
         if self.num_base_filters == self.out_channels:

@@ -1,12 +1,18 @@
 """Weights: the host's pretrained ones, and files of plain and of converted networks."""
 
+import copy
+
 import pytest
 import safetensors.torch
 import timm
 import torch
 from test_zoo.networks import images, make, perturb_
 from timm.models import load_checkpoint
+from timm.models._manipulate import reinit_non_persistent_buffers
+from torch import nn
 
+import fg_plugin
+from fg_plugin import FilterRepoConv
 from fg_plugin.generated_model import generated_keys
 
 NAME = 'test_resnet'
@@ -146,3 +152,58 @@ def test_the_host_does_not_take_the_generator(tmp_path):
     result = plain.load_state_dict(model.state_dict(), strict=False)
     assert set(result.unexpected_keys) == generated_keys(model)
     assert not result.missing_keys
+
+
+def test_a_file_that_fits_in_part(host):
+    model = make(NAME).float()
+    state = host.state_dict()
+    del state['fc.bias']
+    state['other'] = torch.zeros(1)
+    result = model.load_state_dict(state, strict=False)
+    assert (result.missing_keys, result.unexpected_keys) == (['fc.bias'], ['other'])
+
+
+@pytest.mark.parametrize('name', ['test_vit', 'iformer_t'])
+@pytest.mark.parametrize('options', [dict(), dict(fg_num_base_filters=4), dict(fg_reconstruction_weight=1.0)])
+def test_weights_initialised_after_to_empty(name, options):
+    model = timm.create_model(f'fg_{name}', device='meta', **options).to_empty(device='cpu').eval()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.fill_(float('nan'))
+    model.init_weights()
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    assert not [key for key, tensor in tensors if not tensor.isfinite().all()]
+    layers = [module for module in model.modules() if isinstance(module, FilterRepoConv)]
+    assert layers
+    codes = torch.rand(2, layers[0].code_dim)
+    static = layers[0].coefficient_head(codes).dense().std(0).max() == 0
+    assert static == ('fg_num_base_filters' not in options)
+
+
+def test_weights_loaded_by_the_hosts_initialisation_stay():
+    class Host(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x)
+
+        def init_weights(self, state):
+            self.load_state_dict(state)
+
+    model = Host()
+    fg_plugin.convert_(model, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 64, 64), num_base_filters=4)
+    perturb_(model)
+    state = copy.deepcopy(model.state_dict())
+    model.init_weights(state)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_buffers_that_no_file_holds(host):
+    model, twin = make(NAME).float(), timm.create_model(f'fg_{NAME}', device='meta').to_empty(device='cpu').eval()
+    twin.fg_generator.input_mean.fill_(float('nan'))
+    reinit_non_persistent_buffers(twin)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin(x), model(x))

@@ -61,6 +61,14 @@ def test_other_input_sizes():
     assert model(torch.zeros(2, 3, 96, 96, dtype=torch.float64)).shape == (2, 1000)
 
 
+def test_a_size_that_the_network_refuses():
+    kwargs = dict(patch_size=24, dynamic_img_size=True)
+    with pytest.raises(ValueError, match=r'inputs of size \(3, 160, 160\).*divisible.*Give the input_size it is used'):
+        timm.create_model('fg_test_vit', fg_input_size=(3, 160, 160), **kwargs)
+    model = create('fg_test_vit', fg_input_size=(3, 144, 144), **kwargs)
+    assert model(torch.zeros(1, 3, 144, 144, dtype=torch.float64)).shape == (1, 1000)
+
+
 def test_output_stride():
     model, host = (create(name, output_stride=8, features_only=True) for name in ('fg_test_resnet', 'test_resnet'))
     x = images('test_resnet')
@@ -86,6 +94,7 @@ def test_on_a_device_and_with_a_dtype():
         (dict(fg_levels={'*': 0}), lambda model: {layer.level for layer in layers(model).values()} == {0}),
         (dict(fg_init='orthogonal'), lambda model: not any(layer.preserves_conv for layer in layers(model).values())),
         (dict(fg_encoder=[(4, 4), (6, 2)]), lambda model: model.fg_generator.neck.code_dims == (4, 6)),
+        (dict(fg_input_size=(3, 96, 96)), lambda model: model.fg_conversion.input_size == (3, 96, 96)),
         (dict(fg_image_size=32), lambda model: model.fg_generator.image_size == 32),
         (dict(fg_reconstruction_weight=0.5), lambda model: model.fg_generator.reconstruction_weight == 0.5),
     ],
