@@ -21,19 +21,21 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fg_plugin.benchmark.environment import environment
-from fg_plugin.sweep.architectures import choose_architectures, smallest_of_each_class
+from fg_plugin.sweep.architectures import choose_architectures, measure_size, smallest_of_each_class
+from fg_plugin.sweep.page import Results, to_json, to_markdown
+from fg_plugin.sweep.record import Record
 from fg_plugin.sweep.record_file import RecordFile
 from fg_plugin.sweep.shapes import check_shapes
 from fg_plugin.sweep.values import check_values
 from fg_plugin.sweep.workers import Check, run_checks
 
-CHECKS: dict[str, Check] = {'shapes': check_shapes, 'values': check_values}
+CHECKS: dict[str, Check] = {'shapes': check_shapes, 'values': check_values, 'sizes': measure_size}
 SPREAD = 16
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('check', choices=[*CHECKS, 'report'])
+    parser.add_argument('check', choices=['shapes', 'values', 'report'])
     parser.add_argument('--only', metavar='PATTERN', help='a name or a pattern of names, such as "resnet*"')
     parser.add_argument('--processes', type=int, default=1, help='architectures checked at the same time')
     parser.add_argument('--timeout', type=float, default=900, help='seconds for one architecture')
@@ -60,26 +62,58 @@ def sweep(args: argparse.Namespace) -> None:
         if getattr(args, name) <= 0:
             raise ValueError(f'--{name} should be positive, but got {getattr(args, name)}')
     names = choose_architectures(args.only)
-    file = RecordFile(args.work_dir / f'{args.check}.jsonl', environment())
+    if args.check == 'report':
+        report(args)
+        return
     if args.check == 'values':
-        names = [name for _, name in smallest_of_each_class(names)]
-    passed = {name for name, record in file.records.items() if record.passed}
-    missing = [name for name in names if name not in passed]
+        names = smallest_of_each_class(check_missing('sizes', names, args))
+    records = check_missing(args.check, names, args)
+    failed = sum(not record.passed for record in records)
+    print(f'{args.check}: {len(names) - failed} of {len(names)} architectures passed')
+    if failed:
+        sys.exit(1)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write what is known of the chosen architectures as JSON and, beside it, as a Markdown page.
+
+    Raises:
+        FileNotFoundError: If a check was not started yet.
+    """
+    files = {}
+    for check in ('sizes', 'shapes', 'values'):
+        path = args.work_dir / f'{check}.jsonl'
+        if not path.exists():
+            command = 'shapes' if check == 'shapes' else 'values'
+            raise FileNotFoundError(f'{path} does not exist: run "python tools/zoo_sweep.py {command}" first')
+        files[check] = RecordFile(path, environment())
+    names = choose_architectures(args.only)
+    smallest = smallest_of_each_class(files['sizes'].records[name] for name in names if name in files['sizes'].records)
+    shapes = Results(files['shapes'].environment, files['shapes'].records, names)
+    values = Results(files['values'].environment, files['values'].records, smallest)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(to_json(shapes, values))
+    page = args.out.with_suffix('.md')
+    page.write_text(to_markdown(shapes, values))
+    print(f'{args.out} and {page}: {len(names)} architectures')
+
+
+def check_missing(check: str, names: Sequence[str], args: argparse.Namespace) -> list[Record]:
+    """Check those of ``names`` that have not passed yet; return the records of all."""
+    file = RecordFile(args.work_dir / f'{check}.jsonl', environment())
+    missing = [name for name in names if name not in file.records or not file.records[name].passed]
     # Neighbours are of one family and mostly pass or fail together: spread, so that failures show early.
     missing = [name for start in range(SPREAD) for name in missing[start::SPREAD]]
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    results = run_checks(CHECKS[args.check], missing, args.processes, args.timeout)
+    results = run_checks(CHECKS[check], missing, args.processes, args.timeout)
     with closing(results), Progress(*columns) as progress:
-        task = progress.add_task(args.check, total=len(names), completed=len(names) - len(missing))
+        task = progress.add_task(check, total=len(names), completed=len(names) - len(missing))
         for record in results:
             file.add(record)
             progress.advance(task)
             for failure in record.failures:
                 progress.console.print(f'{record.architecture}: {failure}', markup=False, highlight=False)
-    failed = [name for name in names if not file.records[name].passed]
-    print(f'{args.check}: {len(names) - len(failed)} of {len(names)} architectures passed; records in {file.path}')
-    if failed:
-        sys.exit(1)
+    return [file.records[name] for name in names]
 
 
 if __name__ == '__main__':

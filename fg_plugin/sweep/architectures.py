@@ -1,14 +1,16 @@
 """The architectures that a sweep checks."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
 from fg_plugin.sweep.light_meta import LightMeta
+from fg_plugin.sweep.record import Record
 from fg_plugin.zoo import PREFIX, host_architecture
 
 
@@ -34,22 +36,31 @@ def choose_architectures(only: str | None = None) -> list[str]:
     return names
 
 
-def smallest_of_each_class(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each model class of ``names`` and its architecture with the fewest parameters, sorted by the latter.
+def measure_size(name: str, facts: dict[str, Any]) -> Iterable[str]:
+    """Fill ``facts`` with the ``model_class`` of an architecture and its number of ``parameters``."""
+    model = build_on_meta(name)
+    facts.update(
+        model_class=f'{type(model).__module__}.{type(model).__qualname__}',
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    return ()
 
-    Equally small ones are ordered by name. Every architecture is built, without memory for its parameters.
+
+def smallest_of_each_class(sizes: Iterable[Record]) -> list[str]:
+    """Return the architecture with the fewest parameters of each model class, smallest first.
+
+    Equally small ones are ordered by name.
+
+    Args:
+        sizes: Records of ``measure_size``.
     """
-    sizes = defaultdict(list)
-    for name in names:
-        model = build_on_meta(name)
-        cls = f'{type(model).__module__}.{type(model).__qualname__}'
-        sizes[cls].append((sum(parameter.numel() for parameter in model.parameters()), name))
-    smallest = {cls: min(candidates) for cls, candidates in sizes.items()}
-    for cls in sorted(smallest, key=lambda cls: smallest[cls]):
-        yield cls, smallest[cls][1]
+    candidates = defaultdict(list)
+    for record in sizes:
+        candidates[record.facts['model_class']].append((record.facts['parameters'], record.architecture))
+    return [name for _, name in sorted(min(of_class) for of_class in candidates.values())]
 
 
-def build_on_meta(name: str, **options: object) -> nn.Module:
+def build_on_meta(name: str, **options: Any) -> nn.Module:
     """Build an architecture of timm without memory for its parameters."""
     with torch.device('meta'), LightMeta():
         return timm.create_model(name, **options)

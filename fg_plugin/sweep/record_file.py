@@ -16,7 +16,8 @@ class RecordFile:
 
     Args:
         path: The file; it and its folder are created with the first record.
-        environment: What the records depend on besides the code, see ``fg_plugin.benchmark.environment``.
+        environment: What new records depend on besides the code, see ``fg_plugin.benchmark.environment``. Where the
+            file exists already, the attribute ``environment`` is that of its first record.
 
     Raises:
         ValueError: If the file holds records of other versions, or anything else.
@@ -52,6 +53,7 @@ class RecordFile:
         try:
             found, *rows = (json.loads(line) for line in lines)
             self._check_versions(found['environment'])
+            self.environment = found['environment']
             self.records = {row['architecture']: Record(**row) for row in rows}
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(

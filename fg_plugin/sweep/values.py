@@ -133,7 +133,7 @@ def _check_gradients(model: Any, images: Tensor, facts: dict[str, Any]) -> list[
     torch.manual_seed(SEED)
     leaves = [leaf for leaf in tree_leaves(model(images)) if isinstance(leaf, Tensor)]
     # Fixed random weights: the sum of normalised outputs would not depend on the filters.
-    loss = sum((leaf * torch.randn_like(leaf)).mean() for leaf in leaves)
+    loss = torch.stack([(leaf * torch.randn_like(leaf)).mean() for leaf in leaves]).sum()
     gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     facts['gradients'] = len(parameters)
     bad = [

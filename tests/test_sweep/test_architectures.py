@@ -1,7 +1,8 @@
 import pytest
 import timm
 
-from fg_plugin.sweep.architectures import choose_architectures, smallest_of_each_class
+from fg_plugin.sweep.architectures import choose_architectures, measure_size, smallest_of_each_class
+from fg_plugin.sweep.workers import run_check
 
 
 def test_all_registered_architectures_by_default():
@@ -39,7 +40,9 @@ def test_unknown_names(only, message):
 
 def test_the_smallest_architecture_of_each_class():
     names = ['resnet34', 'resnet18', 'test_vit2', 'test_vit', 'resnet18d']
-    assert list(smallest_of_each_class(names)) == [
-        ('timm.models.vision_transformer.VisionTransformer', 'test_vit'),
-        ('timm.models.resnet.ResNet', 'resnet18'),
-    ]
+    records = [run_check(measure_size, name) for name in names]
+    assert {record.facts['model_class'] for record in records} == {
+        'timm.models.vision_transformer.VisionTransformer',
+        'timm.models.resnet.ResNet',
+    }
+    assert smallest_of_each_class(records) == ['test_vit', 'resnet18']
