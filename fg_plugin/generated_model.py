@@ -131,6 +131,8 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
             namespace[name] = _goes_on(method)
         elif name == 'prune_intermediate_layers':
             namespace[name] = _prunes(method)
+        elif name == 'set_input_size':
+            namespace[name] = _measures(method)
         elif name == 'init_weights':
             namespace[name] = _initialises(method)
     return type(f'FG{host_class.__name__}', tuple(base for base in bases if base is not None), namespace)
@@ -182,6 +184,24 @@ def _prunes(method: Callable) -> Callable:
         return out
 
     return prune
+
+
+def _measures(method: Callable) -> Callable:
+    @wraps(method)
+    def measure(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        # It may run a part of the network to see the shape of its output. The filters do not matter for it.
+        image = self.fg_generator.input_mean.new_zeros(1, *self.fg_conversion.input_size)
+        training = self.fg_generator.training
+        self.fg_generator.eval()
+        try:
+            with torch.no_grad():
+                conditioning = self.condition(image)
+        finally:
+            self.fg_generator.train(training)
+        with conditioning_scope(conditioning):
+            return method(self, *args, **kwargs)
+
+    return measure
 
 
 def _initialises(method: Callable) -> Callable:

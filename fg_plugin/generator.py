@@ -91,7 +91,9 @@ class FilterGenerator(nn.Module):
             _check_range(images)
         if images.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
-            images = F.interpolate(images, size, mode='bilinear', antialias=True)
+            # Processors cannot resize in half precision with antialias.
+            wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+            images = F.interpolate(wide, size, mode='bilinear', antialias=True).to(images.dtype)
         features = self.autoencoder.encode(images)
         if reconstructs:
             logits = self.autoencoder.decode(features)

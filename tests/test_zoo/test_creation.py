@@ -69,6 +69,35 @@ def test_a_size_that_the_network_refuses():
     assert model(torch.zeros(1, 3, 144, 144, dtype=torch.float64)).shape == (1, 1000)
 
 
+@pytest.mark.parametrize(
+    ('name', 'kwargs'),
+    [
+        ('test_vit', dict()),
+        ('test_coatnet', dict()),
+        ('vit_tiny_r_s16_p8_224', dict(embed_dim=32, depth=1, num_heads=1)),
+    ],
+)
+def test_another_input_size_after_the_conversion(name, kwargs):
+    model, host = create(f'fg_{name}', **kwargs).train(), create(name, **kwargs)
+    for network in (model, host):
+        network.set_input_size(img_size=(96, 128))
+        network.eval()
+    x = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    assert_equal(model(x), host(x))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    model, x = timm.create_model('fg_test_resnet').eval(), images('test_resnet', batch=2).float()
+    with torch.no_grad():
+        expected = model(x)
+        actual = model.to(dtype)(x.to(dtype))
+        assert actual.dtype == dtype
+        larger = model(torch.nn.functional.interpolate(x, (96, 96)).to(dtype))
+    assert larger.isfinite().all()
+    torch.testing.assert_close(actual.float(), expected, rtol=0.1, atol=0.05)
+
+
 def test_output_stride():
     model, host = (create(name, output_stride=8, features_only=True) for name in ('fg_test_resnet', 'test_resnet'))
     x = images('test_resnet')
