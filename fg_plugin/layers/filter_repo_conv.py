@@ -1,5 +1,7 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
+import math
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import compute_paths
 from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead
-from fg_plugin.layers.coefficients import Coefficients
+from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
 from fg_plugin.layers.cost_model import Workload, cheapest_path
 from fg_plugin.layers.initialization import orthogonal_
@@ -367,21 +369,14 @@ class FilterRepoConv(nn.Conv2d):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             # A graph has to hold for all sizes, and 'materialised' would put the batch into the number of groups.
             return 'factored' if self.groups == 1 else 'unfolded'
-        height, width = compute_paths.output_size(x.shape[2:], self.weight.shape[2:], conv)
-        return cheapest_path(
-            Workload(
-                batch=x.shape[0],
-                in_channels=self.in_channels,
-                out_channels=self.out_channels,
-                num_base_filters=self.num_base_filters,
-                groups=self.groups,
-                kernel_area=self.weight[0, 0].numel(),
-                out_pixels=height * width,
-                rank=self.coefficient_head.left.shape[1] if isinstance(self.coefficient_head, LowRankHead) else None,
-                in_pixels=x.shape[2] * x.shape[3],
-                training=torch.is_grad_enabled(),
-                channels_last=x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous(),
-            )
+        return _chosen_path(
+            x.shape,
+            x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous(),
+            self.weight.shape,
+            self.out_channels,
+            coefficients.left.shape[1] if isinstance(coefficients, LowRankCoefficients) else None,
+            conv,
+            torch.is_grad_enabled(),
         )
 
     def _split_padding(self) -> tuple[tuple[list[int], str] | None, ConvArguments]:
@@ -394,11 +389,46 @@ class FilterRepoConv(nn.Conv2d):
         else:
             mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
             pad_arguments, padding = ([left, right, top, bottom], mode), (0, 0)
-        return pad_arguments, ConvArguments(self.stride, padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        stride, dilation = tuple(self.stride), tuple(self.dilation)
+        return pad_arguments, ConvArguments(stride, padding, dilation, self.groups)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Conv2d`` does, and its filter repository."""
         return f'{super().extra_repr()}, num_base_filters={self.num_base_filters}, level={self.level}'
+
+
+@lru_cache(maxsize=4096)
+def _chosen_path(
+    shape: tuple[int, ...],
+    channels_last: bool,
+    repository_shape: tuple[int, ...],
+    out_channels: int,
+    rank: int | None,
+    conv: ConvArguments,
+    training: bool,
+) -> str:
+    """Return the cheapest path for an input of ``shape``.
+
+    Remembered by what tells two calls apart: describing the workload alone would take a noticeable part of the time of
+    a small layer.
+    """
+    batch, in_channels, *in_size = shape
+    num_base_filters, _, *kernel_size = repository_shape
+    return cheapest_path(
+        Workload(
+            batch=batch,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            num_base_filters=num_base_filters,
+            groups=conv.groups,
+            kernel_area=math.prod(kernel_size),
+            out_pixels=math.prod(compute_paths.output_size(tuple(in_size), tuple(kernel_size), conv)),
+            rank=rank,
+            in_pixels=math.prod(in_size),
+            training=training,
+            channels_last=channels_last,
+        )
+    )
 
 
 def _check_positive(**values: int) -> None:
