@@ -20,6 +20,12 @@ from fg_plugin.layers import AEFeatureNeck, Autoencoder
 # A small encoder over a thumbnail: about 0.1 % of the multiplications of a ResNet-18 at 224 x 224.
 ENCODER = ((16, 4), (32, 2), (64, 2))
 KERNEL_SIZE = 5
+
+# Modules of timm, as (module, class), that compute with the samples of a batch together. This one attends from sample
+# to sample, which has no effect only because what it attends to is the same for all of them: a normalisation over a
+# single channel leaves nothing of the image. Filters of their own would make each sample depend on the others.
+MIXES_BATCH = {('timm.models.csatv2', 'SpatialTransformerBlock')}
+
 IMAGE_SIZE = 64
 
 
@@ -131,8 +137,6 @@ def plan(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Selection, tuple[int, ...]]:
     """Choose the convolutions that ``convert_`` would convert; return them and the sides of the encoder's levels."""
-    classifiers = getattr(model, 'pretrained_cfg', {}).get('classifier') or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     sizes = Autoencoder(host.size[0], KERNEL_SIZE, encoder, None).feature_sizes(image_size)
     selection = select_convs(
         model,
@@ -141,9 +145,19 @@ def plan(
         include=('*',) if include is None else _as_patterns('include', include),
         exclude=() if exclude is None else _as_patterns('exclude', exclude),
         levels=levels,
-        static=dict.fromkeys(classifiers, 'it is the classifier, which reset_classifier builds anew'),
+        static=_static_modules(model),
     )
     return selection, sizes
+
+
+def _static_modules(model: nn.Module) -> dict[str, str]:
+    classifiers = getattr(model, 'pretrained_cfg', {}).get('classifier') or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    static = dict.fromkeys(classifiers, 'it is the classifier, which reset_classifier builds anew')
+    for name, module in model.named_modules():
+        if (type(module).__module__, type(module).__name__) in MIXES_BATCH:
+            static[name] = f'its {type(module).__name__} attends across the batch'
+    return static
 
 
 def revert_(model: nn.Module) -> None:
