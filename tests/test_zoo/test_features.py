@@ -33,7 +33,7 @@ def feature_classes(name):
     return ('hook', 'getter', 'fx') if name in NOT_REWRITTEN else ('list', 'dict', 'hook', 'getter', 'fx')
 
 
-FAST_NETWORKS = ('test_resnet', 'test_convnext', 'test_vit', 'test_nfnet', 'tf_mobilenetv3_small_minimal_100')
+FAST_NETWORKS = ('test_resnet', 'test_vit', 'tf_mobilenetv3_small_minimal_100')
 CASES = [
     pytest.param(name, cls, marks=() if name in FAST_NETWORKS else pytest.mark.slow)
     for name in SIDES
