@@ -136,7 +136,10 @@ class LowRankHead(nn.Module):
     @torch.no_grad()
     def init_static_(self, coefficients: Tensor | None) -> None:
         """Emit ``coefficients`` (N, M), or the identity for None, whatever the code: the start of a fine-tuning."""
-        orthogonal_(self.left)
+        out_channels, rank = self.left.shape
+        # Rows of norm 1 on average: s is then the size of a filter's update relative to the filters it mixes. With
+        # orthonormal columns, training would have to move s by sqrt(N / r) as much.
+        orthogonal_(self.left).mul_(math.sqrt(out_channels / rank))
         orthogonal_(self.right)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)

@@ -118,6 +118,19 @@ def test_a_sample_does_not_depend_on_its_batch(head, path):
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize('num_base_filters', [None, 32])
+def test_the_scale_of_a_low_rank_head_is_the_relative_size_of_its_update(num_base_filters):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 64, 3, dtype=torch.float64)
+    nn.init.orthogonal_(conv.weight)
+    layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head='lowrank', rank=4, num_base_filters=num_base_filters)
+    nn.init.constant_(layer.coefficient_head.scale.bias, 0.1)
+    filters = layer.coefficient_head(torch.zeros(1, CODE_DIM, dtype=torch.float64)).filters(layer.weight)[0]
+    static = layer.coefficient_head(torch.zeros(1, CODE_DIM, dtype=torch.float64)).static_filters(layer.weight)
+    updates = (filters - static).flatten(1).norm(dim=1)
+    assert updates.square().mean().sqrt().item() == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize('head', ['full', 'lowrank'])
 def test_one_code_is_shared_among_the_batch(head):
     layer = make_layer(head, in_channels=3, out_channels=4, kernel_size=3)
