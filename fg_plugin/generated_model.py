@@ -161,6 +161,8 @@ def _generates(method: Callable, remembers: bool) -> Callable:
                     _conditioning_of[leaf] = conditioning
         return out
 
+    # torch.compile limits the graphs of one code object: the networks of all classes must not share this one.
+    generate.__code__ = generate.__code__.replace()
     return generate
 
 

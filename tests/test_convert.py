@@ -417,6 +417,14 @@ def test_errors_come_before_the_first_change(options, error, message):
     assert model.state_dict().keys() == state.keys()
 
 
+def test_each_class_has_code_of_its_own_to_compile():
+    class Other(Host):
+        pass
+
+    codes = {id(type(make_model(host=host)).forward.__code__) for host in (Host(), Other())}
+    assert len(codes) == 2
+
+
 def test_large_full_heads_are_refused_by_name():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4096, 1))
     with pytest.raises(ValueError, match=r"'1' cannot be converted: out_channels \* num_base_filters.*head='lowrank'"):
