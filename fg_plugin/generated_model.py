@@ -162,8 +162,9 @@ def _generates(method: Callable, remembers: bool) -> Callable:
         return out
 
     # torch.compile limits the graphs of one code object: the networks of all classes must not share this one.
-    generate.__code__ = generate.__code__.replace()
-    return generate
+    own: Any = generate
+    own.__code__ = own.__code__.replace()
+    return own
 
 
 def _goes_on(method: Callable) -> Callable:
