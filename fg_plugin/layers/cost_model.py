@@ -196,14 +196,15 @@ def _factored_operations(work: Workload) -> Operations:
     if work.groups == 1:
         base_filters = _in_vectors(work.num_base_filters)
         maps = work.batch * work.num_base_filters * work.out_pixels
+        # Without static coefficients, the base filters' maps are the output, to which the update is added in place.
         return Operations(
             conv_calls=2 if has_base else 1,
-            matmul_calls=3,
+            matmul_calls=2,
             conv=work.batch * work.out_pixels * base_filters * (_filter_length(work) + has_base * work.out_channels),
             narrow=_narrow(work, base_filters),
             matmul=(maps + out) * work.rank,
-            maps=maps + work.batch * work.rank * work.out_pixels,
-            out=out,
+            maps=has_base * maps + work.batch * work.rank * work.out_pixels,
+            out=2 * out,
             reordered=reordered,
         )
     filters = work.groups * (_in_vectors(work.out_channels // work.groups) + _in_vectors(work.rank))
