@@ -97,7 +97,7 @@ def test_head_needs_two_classes():
 
 
 def test_pending_reconstruction_loss_becomes_a_term(model, batch, monkeypatch):
-    monkeypatch.setattr('fg_plugin.models.task_model.reconstruction_loss', lambda module: torch.tensor(0.25))
+    monkeypatch.setattr('fg_plugin.models.task_model.pending_reconstruction_loss', lambda module: torch.tensor(0.25))
     losses = model(**model.data_preprocessor(batch, True), mode='loss')
     total, logged = model.parse_losses(losses)
     assert logged['loss_rec'] == 0.25
