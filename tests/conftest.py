@@ -60,7 +60,7 @@ def run_tool() -> Callable[..., subprocess.CompletedProcess]:
             env={**os.environ, 'PYTHONPATH': python_path, 'OMP_NUM_THREADS': '1'},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
 
     return run
