@@ -173,6 +173,7 @@ def test_features_of_a_saved_folder_are_refused(tmp_path):
 
 
 def reload(model):
+    """Save and load a whole network, which is a pickle: safe here, because the test wrote it itself."""
     buffer = io.BytesIO()
     torch.save(model, buffer)
     buffer.seek(0)
