@@ -11,7 +11,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
-from fg_plugin.convert_convs import build_layers, generated_layers, replace_modules_, revert_convs_
+from fg_plugin.convert_convs import build_layers, freeze_convs_, replace_modules_, revert_convs_
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
 from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, generated_class
 from fg_plugin.generator import FilterGenerator
@@ -188,24 +188,9 @@ def freeze_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
         ValueError: If ``model`` is not converted, or there is no image.
     """
     _check_converted(model)
-    layers = generated_layers(model)
-    codes = _mean_codes(model.fg_generator, [images] if isinstance(images, Tensor) else images)  # type: ignore[arg-type]
-    # The heads are affine: the coefficients of the mean code are the mean coefficients.
-    convs = {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers.values()}
-    replace_modules_(model, convs)
+    generator: FilterGenerator = model.fg_generator  # type: ignore[assignment]
+    freeze_convs_(model, generator.mean_codes([images] if isinstance(images, Tensor) else images))
     _restore_class_(model)
-
-
-def _mean_codes(generator: FilterGenerator, batches: Iterable[Tensor]) -> list[Tensor]:
-    training = generator.training
-    generator.eval()
-    try:
-        codes = [generator(batch) for batch in batches if len(batch)]
-    finally:
-        generator.train(training)
-    if not codes:
-        raise ValueError('freeze_ should be given at least one image to generate filters from, but got none.')
-    return [torch.cat(level).mean(0, keepdim=True) for level in zip(*codes, strict=True)]
 
 
 def host_input(

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.layers import FilterRepoConv, layer_class
@@ -125,6 +126,22 @@ def revert_convs_(model: nn.Module) -> None:
                 f"weight of the convolution it replaced. Only init='preserve' with num_base_filters=None keeps it."
             )
     replace_modules_(model, {layer: layer.to_conv() for layer in layers.values()})
+
+
+@torch.no_grad()
+def freeze_convs_(model: nn.Module, codes: Sequence[Tensor]) -> None:
+    """Replace each generated-filter layer by an ordinary convolution with the filters of ``codes``.
+
+    Args:
+        model: The host network.
+        codes: One code ``(1, L_f)`` per level of the encoder. The heads are affine: the filters of a mean code are
+            the mean filters.
+
+    Raises:
+        ValueError: If nothing is converted.
+    """
+    layers = generated_layers(model).values()
+    replace_modules_(model, {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers})
 
 
 # What nn.Module keeps of its hooks. The replacement shares these, so that a hook's handle still removes it.

@@ -1,6 +1,6 @@
 """The image side of filter generation: autoencoder and neck, from images to codes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,9 +97,32 @@ class FilterGenerator(nn.Module):
         features = self.autoencoder.encode(images)
         if reconstructs:
             logits = self.autoencoder.decode(features)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), images.float())
+            dtype = torch.promote_types(logits.dtype, torch.float32)
+            loss = F.binary_cross_entropy_with_logits(logits.to(dtype), images.to(dtype))
             self._pending_loss = self.reconstruction_weight * loss
         return self.neck([features[level] for level in self.levels])
+
+    @torch.no_grad()
+    def mean_codes(self, batches: Iterable[Tensor]) -> list[Tensor]:
+        """Return the mean code ``(1, L_f)`` of each level over the images of all batches, in evaluation mode.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        training = self.training
+        self.eval()
+        try:
+            codes = [self(batch) for batch in batches if len(batch)]
+        finally:
+            self.train(training)
+        if not codes:
+            raise ValueError('There should be at least one image to generate filters from, but got none.')
+        return [torch.cat(level).mean(0, keepdim=True) for level in zip(*codes, strict=True)]
+
+    def remove_decoder_(self) -> None:
+        """Keep only what generates filters: without a decoder, there is no reconstruction loss."""
+        self.autoencoder.decoder = None
+        self.reconstruction_weight = 0.0
 
     def _check_shape(self, inputs: Tensor) -> None:
         if inputs.ndim != 4 or inputs.shape[1] != self.autoencoder.in_channels:

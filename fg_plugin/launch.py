@@ -44,11 +44,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: If MMEngine's ``compile`` is set.
     """
     path = Path(args.config)
-    if not path.is_file():
-        raise FileNotFoundError(f'config should be an existing file, but got {path}{_closest_configs(path)}')
-    cfg = Config.fromfile(path, lazy_import=False)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(path, args.cfg_options)
     if cfg.get('compile'):
         raise ValueError(
             f'compile should be left out, but got {cfg.compile}: MMEngine would compile train_step anew for every '
@@ -57,6 +53,20 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     prepare_launch(cfg, args.launcher)
+    return cfg
+
+
+def read_config(path: Path, options: dict | None = None) -> Config:
+    """Read a config and override settings of it by ``options``.
+
+    Raises:
+        FileNotFoundError: If the file does not exist; names the configs with the closest names.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'config should be an existing file, but got {path}{_closest_configs(path)}')
+    cfg = Config.fromfile(path, lazy_import=False)
+    if options:
+        cfg.merge_from_dict(options)
     return cfg
 
 

@@ -21,7 +21,7 @@ import fg_plugin.datasets
 import fg_plugin.hooks
 import fg_plugin.metrics
 import fg_plugin.models
-import fg_plugin.visualization
+import fg_plugin.visualization.fg_visualizer
 import fg_plugin.wrapper  # noqa: F401
 from fg_plugin.compat import allow_checkpoint_globals
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv

@@ -5,7 +5,7 @@ from torch import nn
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.conv_selection import NothingMatchedError
 from fg_plugin.conv_trace import trace_convs
-from fg_plugin.convert_convs import convert_convs_, revert_convs_
+from fg_plugin.convert_convs import convert_convs_, freeze_convs_, revert_convs_
 from fg_plugin.layers import FilterRepoConv
 
 OPTIONS = dict(code_dims=(4, 4, 4), level_sizes=(16, 8, 4), input_size=(3, 16, 16))
@@ -221,3 +221,14 @@ def test_a_trace_leaves_nothing_in_the_caches_of_the_network():
     assert (model.cached, model.by_size, model.sizes, model.seen) == (None, {}, [], set())
     assert torch.equal(model.table, torch.zeros(1))
     assert not hasattr(model, 'extra')
+
+
+def test_frozen_filters_are_those_of_the_given_code():
+    model, x = Host().double().eval(), torch.randn(2, 3, 16, 16).double()
+    convert_convs_(model, **OPTIONS, init='orthogonal')
+    codes = tuple(torch.randn(1, 4).double() for _ in range(3))
+    with conditioning_scope(Conditioning(model, codes)):
+        expected = model(x)
+    freeze_convs_(model, codes)
+    assert not any(isinstance(module, FilterRepoConv) for module in model.modules())
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-12)

@@ -124,3 +124,14 @@ def test_codes_of_some_levels_only():
     neck = AEFeatureNeck((4, 8), (16, 4))
     generator = FilterGenerator(autoencoder, neck, 16, reconstruction_weight=0, levels=(0, 2))
     assert [tuple(code.shape) for code in generator(torch.rand(3, 1, 16, 16))] == [(3, 4), (3, 8)]
+
+
+def test_without_its_decoder_a_generator_gives_the_same_codes():
+    generator, images = make_generator().eval(), torch.rand(3, 1, 16, 16)
+    expected = generator(images)
+    generator.remove_decoder_()
+    assert not any('decoder' in name for name in generator.state_dict())
+    for code, before in zip(generator.train().eval()(images), expected, strict=True):
+        assert torch.equal(code, before)
+    generator.train()(images)
+    assert pending_reconstruction_loss(generator) is None

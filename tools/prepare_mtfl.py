@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress, wrap_file
 
-from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically
 from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
 from fg_plugin.datasets.face_alignment import CROP_SIZE, alignment_transform, crop_face
 from fg_plugin.datasets.missing_data import missing_data

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically
 
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 

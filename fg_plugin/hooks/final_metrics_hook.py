@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically
 
 _ELAPSED = 'elapsed_seconds'
 

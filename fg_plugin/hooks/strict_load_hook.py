@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
 
 _SHOWN = 5
 
@@ -31,14 +32,23 @@ class StrictLoadHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the runner's model."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        given = checkpoint.get('state_dict', checkpoint)
-        state_dict = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in given.items())
-        # The versions of the modules' own loading code.
-        state_dict._metadata = getattr(given, '_metadata', None)  # type: ignore[attr-defined]
-        try:
-            load_state_dict(model, state_dict, strict=True)
-        except RuntimeError as error:
-            raise CheckpointMismatchError(_describe(model.state_dict(), state_dict)) from error
+        load_strictly(model, checkpoint)
+
+
+def load_strictly(model: nn.Module, checkpoint: dict) -> None:
+    """Load ``checkpoint``, a state dict or a dict that holds one as ``'state_dict'``, into the whole of ``model``.
+
+    Raises:
+        CheckpointMismatchError: Names the keys that are missing, unexpected or of another shape.
+    """
+    given = checkpoint.get('state_dict', checkpoint)
+    state_dict = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in given.items())
+    # The versions of the modules' own loading code.
+    state_dict._metadata = getattr(given, '_metadata', None)  # type: ignore[attr-defined]
+    try:
+        load_state_dict(model, state_dict, strict=True)
+    except RuntimeError as error:
+        raise CheckpointMismatchError(_describe(model.state_dict(), state_dict)) from error
 
 
 def _describe(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> str:

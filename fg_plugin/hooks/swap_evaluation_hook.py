@@ -7,8 +7,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
-from torch import Tensor
 from torch.utils.data import DataLoader
+
+from fg_plugin.swapping import other_images
 
 
 @HOOKS.register_module()
@@ -81,15 +82,3 @@ class SwapEvaluationHook(Hook):
                 predictions = model(**data, mode='predict')
             self.metric.process(batch, predictions)
         return self.metric.evaluate(len(dataset))  # type: ignore[arg-type]
-
-
-def other_images(count: int, seed: int) -> Tensor:
-    """For each of ``count`` images, the index of a uniformly random other one: ``(count,)``.
-
-    Raises:
-        ValueError: If there is no other image.
-    """
-    if count < 2:
-        raise ValueError(f'swapping filters needs at least 2 images in the data set, but got {count}')
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.arange(count) + torch.randint(1, count, (count,), generator=generator)) % count

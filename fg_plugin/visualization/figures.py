@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -9,8 +9,8 @@ from mmengine.model import BaseModule
 from mmengine.runner import Runner
 
 from fg_plugin.hooks import SwapEvaluationHook
-from fg_plugin.hooks.swap_evaluation_hook import other_images
 from fg_plugin.models import ImageClassifier
+from fg_plugin.swapping import other_images
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

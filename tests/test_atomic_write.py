@@ -1,6 +1,6 @@
 import pytest
 
-from fg_plugin.datasets.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically
 
 
 def test_written_whole(tmp_path):
