@@ -183,7 +183,7 @@ def _prunes(method: Callable) -> Callable:
     @wraps(method)
     def prune(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
         out = method(self, *args, **kwargs)
-        _drop_unused_levels_(self)
+        drop_unused_levels_(self, self.fg_generator)
         return out
 
     return prune
@@ -231,12 +231,12 @@ def _initialises(method: Callable) -> Callable:
     return init_weights
 
 
-def _drop_unused_levels_(model: GeneratedModel) -> None:
-    """Leave no part of the generator without a layer to drive: in training, it would get no gradient."""
+def drop_unused_levels_(model: nn.Module, generator: FilterGenerator) -> None:
+    """Leave no part of ``generator`` without a layer of ``model`` to drive: in training, it would get no gradient."""
     layers = [module for module in model.modules() if isinstance(module, FilterRepoConv)]
     used = sorted({layer.level for layer in layers})
-    if used and len(used) < len(model.fg_generator.levels):
-        model.fg_generator.keep_(used)
+    if used and len(used) < len(generator.levels):
+        generator.keep_(used)
         for layer in layers:
             layer.level = used.index(layer.level)
 

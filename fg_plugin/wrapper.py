@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
 from fg_plugin.convert_convs import convert_convs_
+from fg_plugin.generated_model import drop_unused_levels_
 from fg_plugin.generator import FilterGenerator
 
 
@@ -18,7 +19,8 @@ class FGBackboneWrapper(BaseModule):
     """A backbone whose convolutions get their filters from the image (Figure 1).
 
     The backbone's own code does not change: its convolutions are replaced (``fg_plugin.convert_convs``), and their
-    conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``).
+    conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``). Levels of the encoder that drive
+    no convolution are left out, so that every parameter gets a gradient.
 
     Args:
         backbone: Config of a registered backbone, or a module.
@@ -67,6 +69,7 @@ class FGBackboneWrapper(BaseModule):
             input_size=input_size or (built_autoencoder.in_channels, image_size, image_size),
             **(convert or {}),
         )
+        drop_unused_levels_(self.backbone, self.generator)
 
     def forward(self, x: Tensor) -> Any:
         """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""

@@ -252,3 +252,17 @@ def test_builds_from_a_registered_backbone():
 def test_refuses_options(options, message):
     with pytest.raises(ValueError, match=message):
         make_wrapper(**options)
+
+
+@pytest.mark.parametrize('reconstruction_weight', [0, 1])
+@pytest.mark.parametrize('convert', [dict(exclude=['conv2']), dict(levels={'*': 1})])
+def test_levels_that_drive_no_convolution_leave_no_parameter_without_a_gradient(convert, reconstruction_weight):
+    decoder = None if reconstruction_weight == 0 else ('up',)
+    wrapper = make_wrapper(
+        autoencoder=dict(type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 1), (6, 2)), decoder=decoder),
+        convert=dict(init='orthogonal', **convert),
+        reconstruction_weight=reconstruction_weight,
+    ).train()
+    loss = sum(feature.sum() for feature in wrapper(images())) + reconstruction_loss(wrapper)
+    loss.backward()
+    assert [name for name, parameter in wrapper.named_parameters() if parameter.grad is None] == []

@@ -44,7 +44,8 @@ class LinearClsHead(BaseModule):
 
     def loss(self, feats: Sequence[Tensor], data_samples: dict[str, Tensor]) -> dict[str, Tensor]:
         """Negative log likelihood of the softmax, eq. (3), and the batch's accuracy in percent."""
-        logits, labels = self(feats).float(), data_samples['labels']
+        logits, labels = self(feats), data_samples['labels']
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return {
             'loss_cls': F.cross_entropy(logits, labels),
             'train_accuracy': 100 * (logits.detach().argmax(1) == labels).float().mean(),
