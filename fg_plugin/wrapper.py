@@ -19,8 +19,8 @@ class FGBackboneWrapper(BaseModule):
     """A backbone whose convolutions get their filters from the image (Figure 1).
 
     The backbone's own code does not change: its convolutions are replaced (``fg_plugin.convert_convs``), and their
-    conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``). Levels of the encoder that drive
-    no convolution are left out, so that every parameter gets a gradient.
+    conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``). Levels of the encoder that
+    drive no convolution are left out, so that every parameter gets a gradient.
 
     Args:
         backbone: Config of a registered backbone, or a module.
