@@ -190,8 +190,13 @@ def _prunes(method: Callable) -> Callable:
 
 
 def _measures(method: Callable) -> Callable:
+    signature = inspect.signature(method)
+
     @wraps(method)
     def measure(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
+        layers = {name: module for name, module in self.named_modules() if isinstance(module, FilterRepoConv)}
+        if signature.bind(self, *args, **kwargs).arguments.get('patch_size') is not None:
+            _check_resampling(layers)
         # It may run a part of the network to see the shape of its output. The filters do not matter for it.
         image = self.fg_generator.input_mean.new_zeros(1, *self.fg_conversion.input_size)
         training = self.fg_generator.training
@@ -202,9 +207,24 @@ def _measures(method: Callable) -> Callable:
         finally:
             self.fg_generator.train(training)
         with conditioning_scope(conditioning):
-            return method(self, *args, **kwargs)
+            out = method(self, *args, **kwargs)
+        # For another patch size, it puts a plain convolution with the resampled base filters in the layer's place.
+        for name, layer in layers.items():
+            conv = self.get_submodule(name)
+            if conv is not layer:
+                self.set_submodule(name, layer.resampled(conv))  # type: ignore[arg-type]
+        return out
 
     return measure
+
+
+def _check_resampling(layers: dict[str, FilterRepoConv]) -> None:
+    for name, layer in layers.items():
+        if 'patch_embed' in name.split('.') and layer.num_base_filters != layer.out_channels:
+            raise ValueError(
+                f"patch_size should be set before the conversion, because the network resamples '{name}' filter by "
+                f'filter, but it has {layer.num_base_filters} base filters for {layer.out_channels} filters.'
+            )
 
 
 def _initialises(method: Callable) -> Callable:

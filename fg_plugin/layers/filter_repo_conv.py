@@ -199,6 +199,18 @@ class FilterRepoConv(nn.Conv2d):
             )
         return self._conv_with(self.weight)
 
+    def resampled(self, conv: nn.Conv2d) -> 'FilterRepoConv':
+        """Return this layer with the weight of ``conv`` as its repository, resampled to another kernel size.
+
+        Resampling is linear: the generated filters are those of this layer, resampled. The head stays shared.
+        """
+        layer = type(self).from_conv(conv, code_dim=self.code_dim, level=self.level, rank=1, head='lowrank')
+        layer.coefficient_head = self.coefficient_head
+        layer.preserves_conv = self.preserves_conv
+        layer.name = self.name
+        layer.path = self.path
+        return layer
+
     def frozen(self, coefficients: Coefficients) -> nn.Conv2d:
         """Return an ordinary convolution, of the class of the original one, with the filters of one sample.
 

@@ -1,9 +1,11 @@
 """Arguments of ``timm.create_model('fg_<name>')``: the host's and those of the conversion."""
 
+import copy
+
 import pytest
 import timm
 import torch
-from test_zoo.networks import assert_equal, images
+from test_zoo.networks import assert_equal, images, perturb_
 
 import fg_plugin
 from fg_plugin import FilterRepoConv
@@ -84,6 +86,29 @@ def test_another_input_size_after_the_conversion(name, kwargs):
         network.eval()
     x = torch.randn(2, 3, 96, 128, dtype=torch.float64)
     assert_equal(model(x), host(x))
+
+
+@pytest.mark.parametrize('head', ['lowrank', 'full'])
+def test_another_patch_size_after_the_conversion(head):
+    model = create('fg_test_vit', fg_head=head, dynamic_img_size=True)
+    perturb_(model)
+    images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
+    frozen = copy.deepcopy(model)
+    fg_plugin.freeze_(frozen, images[:1])
+    for network in (model, frozen):
+        network.set_input_size(img_size=96, patch_size=8)
+    assert model.patch_embed.proj.weight.shape[2:] == (8, 8)
+    assert isinstance(model.patch_embed.proj, FilterRepoConv)
+    with model.conditioned_on(images[:1]):
+        # timm resamples in float32.
+        torch.testing.assert_close(model(images), frozen(images), rtol=1e-5, atol=1e-7)
+
+
+def test_another_patch_size_with_fewer_base_filters():
+    model = create('fg_test_vit', fg_num_base_filters=0.5)
+    with pytest.raises(ValueError, match=r"patch_size should be set before.*'patch_embed.proj'.*32 base filters for 64"):
+        model.set_input_size(patch_size=8)
+    assert isinstance(model.patch_embed.proj, FilterRepoConv)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
