@@ -106,7 +106,7 @@ def test_another_patch_size_after_the_conversion(head):
 
 def test_another_patch_size_with_fewer_base_filters():
     model = create('fg_test_vit', fg_num_base_filters=0.5)
-    with pytest.raises(ValueError, match=r"patch_size should be set before.*'patch_embed.proj'.*32 base filters for 64"):
+    with pytest.raises(ValueError, match=r"patch_size should be set before.*'patch_embed.proj'.*32 base filters"):
         model.set_input_size(patch_size=8)
     assert isinstance(model.patch_embed.proj, FilterRepoConv)
 
