@@ -1,17 +1,23 @@
 """The wrapper that gives any registered backbone generated filters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from fg_plugin.adopted_layers import adopt_layers_
+from fg_plugin.bare_checkpoints import move_bare_keys_
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
-from fg_plugin.convert_convs import convert_convs_
+from fg_plugin.convert_convs import convert_convs_, generated_layers
+from fg_plugin.fusing import forbid_fusing_
 from fg_plugin.generated_model import drop_unused_levels_
 from fg_plugin.generator import FilterGenerator
+from fg_plugin.layers import FilterRepoConv
+from fg_plugin.plain_init import keep_values, plain_convs
 
 
 @MODELS.register_module()
@@ -22,12 +28,20 @@ class FGBackboneWrapper(BaseModule):
     conditioning reaches them through a thread-local scope (``fg_plugin.conditioning``). Levels of the encoder that
     drive no convolution are left out, so that every parameter gets a gradient.
 
+    A backbone that has ``FilterRepoConv`` layers already (by ``conv_cfg=dict(type='FilterRepoConv', ...)``) is not
+    converted: the wrapper drives these layers, each with the code of its ``level``, and the others stay static.
+
+    ``load_state_dict`` also takes a checkpoint of the backbone alone (and thereby MMEngine's ``load_from`` one of the
+    model without the wrapper): the generator stays as it is, and the filters are those of the checkpoint. Frozen stages
+    of a backbone (``frozen_stages``) keep their coefficient heads, too.
+
     Args:
-        backbone: Config of a registered backbone, or a module.
+        backbone: Config of a registered backbone, or a module. A module keeps its weights in ``init_weights``.
         autoencoder: Config of the autoencoder. Its decoder is left out if ``reconstruction_weight`` is 0.
         neck: Config of the neck, without ``in_channels`` and ``in_sizes``, which follow from the autoencoder.
         image_size: Side of the square image the autoencoder sees; other inputs are resized to it for the autoencoder.
-        convert: Options of ``convert_convs_``: include, exclude, levels, head, rank, num_base_filters, init.
+        convert: Options of ``convert_convs_``: include, exclude, levels, head, rank, num_base_filters, init. Not for a
+            backbone that has ``FilterRepoConv`` layers already.
         reconstruction_weight: Factor of the reconstruction loss in eq. 4.
         input_size: ``(C, H, W)`` of the backbone's input, to trace its shapes; by default the autoencoder's image.
         input_mean: Mean that the input was normalised with, per channel, for pixels in [0, 1] (OpenMMLab's values
@@ -36,8 +50,18 @@ class FGBackboneWrapper(BaseModule):
         init_cfg: As in ``BaseModule``.
 
     Raises:
-        ValueError: If only one of ``input_mean`` and ``input_std`` is given, or an option does not fit.
+        ValueError: If only one of ``input_mean`` and ``input_std`` is given, an option does not fit, or a layer that
+            the backbone has already does not fit the codes of the neck.
     """
+
+    init_cfg: Any
+    # Puts back what an init_cfg of an outer model should not change, while MMEngine initialises.
+    _put_back: Callable[[], None] | None = None
+    _initialising = False
+    # Whether the weights of the backbone were given, not drawn: in the module, or by a checkpoint.
+    _is_given = False
+    # Prefix of the wrapper's keys in the checkpoint of a bare backbone, while it loads one.
+    _bare_prefix: str | None = None
 
     def __init__(
         self,
@@ -53,7 +77,9 @@ class FGBackboneWrapper(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        built_here = isinstance(backbone, dict)
         self.backbone = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
+        self._preserves = (convert or {}).get('init', 'preserve') == 'preserve'
         if reconstruction_weight == 0:
             autoencoder = {**autoencoder, 'decoder': None}
         built_autoencoder = MODELS.build(autoencoder)
@@ -62,14 +88,28 @@ class FGBackboneWrapper(BaseModule):
         self.generator = FilterGenerator(
             built_autoencoder, built_neck, image_size, reconstruction_weight, input_mean, input_std
         )
-        self.records = convert_convs_(
-            self.backbone,
-            code_dims=built_neck.code_dims,
-            level_sizes=level_sizes,
-            input_size=input_size or (built_autoencoder.in_channels, image_size, image_size),
-            **(convert or {}),
-        )
+        if any(isinstance(module, FilterRepoConv) for module in self.backbone.modules()):
+            self._preserves = False
+            self.records = adopt_layers_(self.backbone, built_neck.code_dims, convert, reset=built_here)
+        else:
+            self.records = convert_convs_(
+                self.backbone,
+                code_dims=built_neck.code_dims,
+                level_sizes=level_sizes,
+                input_size=input_size or (built_autoencoder.in_channels, image_size, image_size),
+                **(convert or {}),
+            )
         drop_unused_levels_(self.backbone, self.generator)
+        forbid_fusing_(self.backbone)
+        # Backbones freeze their stages when they are built and in train(): DistributedDataParallel, which comes in
+        # between, would wait for the gradients of the new heads.
+        freeze_stages = getattr(self.backbone, '_freeze_stages', None)
+        if freeze_stages is not None:
+            freeze_stages()
+        # A backbone that loaded weights while it was built says so, as mmpretrain's TIMMBackbone does.
+        if not built_here or getattr(self.backbone, 'is_init', False):
+            self._keep_backbone_()
+        self.register_load_state_dict_post_hook(_accept_bare_checkpoint)
 
     def forward(self, x: Tensor) -> Any:
         """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""
@@ -81,6 +121,91 @@ class FGBackboneWrapper(BaseModule):
     def condition(self, x: Tensor) -> Conditioning:
         """Return the codes of inputs ``x`` (B, C, H, W), normalised as the backbone's inputs are."""
         return Conditioning(self, self.generator(x))
+
+    def init_weights(self) -> None:
+        """Initialise the backbone by its own rules, as if it were not converted.
+
+        Generator and coefficient heads were initialised at construction and keep their values, and so does a backbone
+        that was given as a module or has loaded weights: neither an ``init_cfg`` of the wrapper nor one of an
+        outer model changes them, except one of type ``'Pretrained'``. Convolutions with fewer base filters than filters
+        do not follow an ``init_cfg`` of an outer model either.
+        """
+        if self.is_init:
+            super().init_weights()  # logs that it was called more than once
+            return
+        if self._put_back is not None:
+            self._put_back()
+        original: Any = self.init_cfg
+        configs = original if isinstance(original, list) else [original] if original else []
+        pretrained = [cfg for cfg in configs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        put_back = keep_values([*self.generator.parameters(), *(self.backbone.parameters() if self._is_given else ())])
+        self.init_cfg = [cfg for cfg in configs if cfg not in pretrained]
+        self._initialising = True
+        try:
+            if self._is_given:
+                super().init_weights()
+            else:
+                with plain_convs(self.backbone, takes_values=self._preserves) as new_parameters:
+                    # MMEngine refuses parameters that appear while it initialises.
+                    info = self.__dict__.get('_init_info', {})
+                    info.update({p: {'init_info': '', 'tmp_mean_value': p.data.mean().cpu()} for p in new_parameters})
+                    super().init_weights()
+        finally:
+            self.init_cfg = original
+            self._initialising, self._put_back = False, None
+        put_back()
+        if pretrained:
+            initialize(self, pretrained)
+
+    @property
+    def _params_init_info(self) -> Any:
+        """MMEngine's record of an initialisation, there while the outermost ``init_weights`` runs."""
+        if '_init_info' not in self.__dict__:
+            raise AttributeError('_params_init_info')
+        return self.__dict__['_init_info']
+
+    @_params_init_info.setter
+    def _params_init_info(self, info: Any) -> None:
+        # MMEngine sets it on all modules before the init_cfg of an outer model reaches what is inside the wrapper.
+        self.__dict__['_init_info'] = info
+        if not self._initialising:
+            self._put_back = keep_values(self._kept_by_init())
+
+    @_params_init_info.deleter
+    def _params_init_info(self) -> None:
+        self.__dict__.pop('_init_info', None)
+        if self._put_back is not None:
+            self._put_back()
+            self._put_back = None
+
+    def _kept_by_init(self) -> Iterator[Tensor]:
+        yield from self.generator.parameters()
+        if self._is_given:
+            yield from self.backbone.parameters()
+            return
+        for layer in generated_layers(self.backbone).values():
+            yield from layer.coefficient_head.parameters()
+            if not layer.preserves_conv:
+                yield layer.weight
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        *_, errors = args
+        try:
+            bare = move_bare_keys_(state_dict, prefix, self.state_dict().keys(), 'backbone')
+        except ValueError as error:
+            errors.append(str(error))
+            bare = False
+        self._bare_prefix = prefix if bare else None
+        self._put_back = None
+        if any(key.startswith(prefix) for key in state_dict):
+            self._keep_backbone_()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _keep_backbone_(self) -> None:
+        """Let ``init_weights`` leave the weights that the backbone has."""
+        self._is_given = True
+        # MMEngine's name for it, also where the backbone is no BaseModule.
+        self.backbone.is_init = True
 
     @contextmanager
     def conditioned_on(self, x: Tensor) -> Iterator[None]:
@@ -100,4 +225,26 @@ class FGBackboneWrapper(BaseModule):
         except AttributeError:
             if name == 'backbone':
                 raise
-            return getattr(self.backbone, name)
+            value = getattr(self.backbone, name)
+            return partial(_layer_depth, value) if name == 'get_layer_depth' else value
+
+
+def _accept_bare_checkpoint(wrapper: Any, keys: Any) -> None:
+    """After the checkpoint of a bare backbone: nothing of the generation is missing, and the filters are static."""
+    prefix, wrapper._bare_prefix = wrapper._bare_prefix, None
+    if prefix is None:
+        return
+    ours = [f'{prefix}generator.']
+    for name, layer in generated_layers(wrapper.backbone).items():
+        layer_prefix = f'{prefix}backbone.{name}.'
+        ours.append(f'{layer_prefix}coefficient_head.')
+        complete = layer.num_base_filters == layer.out_channels and f'{layer_prefix}weight' not in keys.missing_keys
+        if complete and not layer.preserves_conv:
+            layer.coefficient_head.init_static_(None)
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(tuple(ours))]
+
+
+def _layer_depth(backbones: Callable, param_name: str, prefix: str = '') -> Any:
+    """Ask the backbone for the depth of a parameter, for a learning rate by layer, under the name it knows."""
+    own = f'{prefix}backbone.'
+    return backbones(prefix + param_name[len(own) :] if param_name.startswith(own) else param_name, prefix)
