@@ -2,19 +2,22 @@
 
 import argparse
 import difflib
+import errno
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from fg_plugin.compat import prepare_launch
+from fg_plugin.compat import forbid_sync_batch_norm, prepare_launch
 from fg_plugin.hooks import NonFiniteLossError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -71,23 +74,17 @@ def read_config(path: Path, options: dict | None = None) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the Runner of ``cfg``, of the registered class ``runner_type`` if it names one."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Build the Runner of ``cfg``, of the registered class ``runner_type`` if it names one.
 
-
-def latest_checkpoint(work_dir: str | Path) -> Path | None:
-    """Return the checkpoint that was saved last in ``work_dir``, or None.
-
-    MMEngine's pointer ``last_checkpoint`` holds an absolute path; where the folder was moved, or the run was killed
-    while it wrote the pointer, the newest checkpoint in the folder is meant.
+    Raises:
+        OSError: If nothing can be written to the work directory.
+        ValueError: If the model holds synchronised batch normalisation that would run on CPUs.
     """
-    pointer = Path(work_dir, 'last_checkpoint')
-    if pointer.is_file():
-        target = Path(pointer.read_text().strip())
-        if target.is_file():
-            return target
-    candidates = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('best_')]
-    return max(candidates, key=lambda path: path.stat().st_mtime_ns, default=None)
+    _check_work_dir(Path(cfg.work_dir))
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if runner.distributed and not torch.cuda.is_available():
+        forbid_sync_batch_norm(runner.model)
+    return runner
 
 
 @contextmanager
@@ -98,11 +95,34 @@ def reported_errors(show_traceback: bool) -> Iterator[None]:
     except _USER_ERRORS as error:
         if show_traceback:
             traceback.print_exc()
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f'\nerror: {text}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
+        print(f'\nerror: {_message(error)}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
         sys.exit(1)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _check_work_dir(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=work_dir):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f'work_dir should be a folder that can be written, but {work_dir} is not ({error.strerror}); choose '
+            'another with --work-dir',
+        ) from error
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    text = error.strerror if error.filename is None else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and '--resume' not in text:
+        text += '; the checkpoints that were saved are whole: make room and go on with --resume'
+    return text
 
 
 def _closest_configs(path: Path) -> str:

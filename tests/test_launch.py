@@ -1,12 +1,11 @@
 import argparse
-import os
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
 from fg_plugin.hooks import NonFiniteLossError
-from fg_plugin.launch import add_common_arguments, build_runner, latest_checkpoint, load_config, reported_errors
+from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -69,24 +68,6 @@ def test_a_runner_class_of_the_config_is_built(tmp_path):
     cfg = Config(dict(model=dict(type='ToyModel'), work_dir=str(tmp_path), runner_type='Runner'))
     pytest.importorskip('toy_components')
     assert type(build_runner(cfg)).__name__ == 'Runner'
-
-
-def test_the_latest_checkpoint_is_where_the_pointer_says(tmp_path):
-    assert latest_checkpoint(tmp_path) is None
-    for name in ('epoch_1.pth', 'epoch_2.pth', 'best_acc_epoch_2.pth'):
-        (tmp_path / name).touch()
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    assert latest_checkpoint(tmp_path) == tmp_path / 'epoch_1.pth'
-
-
-@pytest.mark.parametrize('pointer', [None, '', '/moved/away/epoch_2.pth'])
-def test_without_a_usable_pointer_the_newest_checkpoint_is_taken(tmp_path, pointer):
-    for age, name in enumerate(('best_acc_epoch_2.pth', 'epoch_2.pth', 'epoch_1.pth')):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    if pointer is not None:
-        (tmp_path / 'last_checkpoint').write_text(pointer)
-    assert latest_checkpoint(tmp_path) == tmp_path / 'epoch_2.pth'
 
 
 @pytest.mark.parametrize(

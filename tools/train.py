@@ -3,9 +3,9 @@
 import argparse
 
 import fg_plugin.registration  # noqa: F401
-from fg_plugin.compat import enable_amp
-from fg_plugin.hooks import StrictLoadHook
-from fg_plugin.launch import add_common_arguments, build_runner, latest_checkpoint, load_config, reported_errors
+from fg_plugin.compat import AMP_DTYPES, enable_amp
+from fg_plugin.hooks import ExactResumeHook, StrictLoadHook, latest_checkpoint
+from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +18,18 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='continue from CHECKPOINT, or without a value from the last checkpoint of the work dir, if any',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--allow-other-processes',
+        action='store_true',
+        help='resume with another number of processes and the same product of it and the batch size; not bit for bit',
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='auto',
+        choices=AMP_DTYPES,
+        help='mixed precision; without a value float16 on a GPU, bfloat16 on a CPU',
+    )
     parser.add_argument(
         '--partial-load', action='store_true', help='accept a load_from checkpoint that fits only a part of the model'
     )
@@ -29,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     if args.amp:
-        enable_amp(cfg)
+        enable_amp(cfg, args.amp)
     if args.resume == 'auto':
         checkpoint = latest_checkpoint(cfg.work_dir)
         cfg.resume = checkpoint is not None
@@ -40,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
     runner = build_runner(cfg)
     if not args.partial_load:
         runner.register_hook(StrictLoadHook())
+    runner.register_hook(ExactResumeHook(args.allow_other_processes))
     runner.train()
 
 

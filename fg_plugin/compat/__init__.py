@@ -7,6 +7,7 @@ does not need it (onedl-mmengine 0.10.12).
 breakage                           shim
 =================================  =====================================================================================
 resuming: ``UnpicklingError``      :func:`~fg_plugin.compat.checkpoint_globals.allow_checkpoint_globals`
+checkpoints that run code          :func:`~fg_plugin.compat.checkpoint_loader.restrict_checkpoint_loading`
 torchrun without CUDA              :func:`~fg_plugin.compat.cpu_process_group.prepare_launch`
 ``--amp`` without CUDA             :class:`~fg_plugin.compat.cpu_amp.CPUAmpOptimWrapper`
 half-written checkpoints           :class:`~fg_plugin.compat.atomic_local_backend.AtomicLocalBackend`
@@ -18,7 +19,17 @@ no ``pkg_resources``               the pin ``setuptools<82`` of the extras
 
 from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
 from fg_plugin.compat.checkpoint_globals import allow_checkpoint_globals
-from fg_plugin.compat.cpu_amp import CPUAmpOptimWrapper, enable_amp
-from fg_plugin.compat.cpu_process_group import prepare_launch
+from fg_plugin.compat.checkpoint_loader import restrict_checkpoint_loading
+from fg_plugin.compat.cpu_amp import AMP_DTYPES, CPUAmpOptimWrapper, enable_amp
+from fg_plugin.compat.cpu_process_group import forbid_sync_batch_norm, prepare_launch
 
-__all__ = ['AtomicLocalBackend', 'CPUAmpOptimWrapper', 'allow_checkpoint_globals', 'enable_amp', 'prepare_launch']
+__all__ = [
+    'AMP_DTYPES',
+    'AtomicLocalBackend',
+    'CPUAmpOptimWrapper',
+    'allow_checkpoint_globals',
+    'enable_amp',
+    'forbid_sync_batch_norm',
+    'prepare_launch',
+    'restrict_checkpoint_loading',
+]

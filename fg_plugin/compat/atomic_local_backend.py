@@ -5,9 +5,13 @@ saves leaves half a checkpoint under the name that ``--resume`` looks for.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+TEMPORARY_SUFFIX = '.tmp'
+"""What the name of a file ends in until it is whole."""
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -17,15 +21,24 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write ``obj`` to ``filepath``, which is at no time half-written."""
+        """Write ``obj`` to ``filepath``, which is at no time half-written.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk. Then the file is what it was before.
+        """
         path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + '.tmp')
-        with temporary.open('wb') as file:
-            file.write(obj)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open('wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, f'{path} could not be written: {error.strerror or error}') from error
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
         """Write the text ``obj`` to ``filepath``, which is at no time half-written."""

@@ -13,6 +13,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+AMP_DTYPES = ('auto', 'float16', 'bfloat16')
+
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(OptimWrapper):
@@ -25,19 +27,39 @@ class CPUAmpOptimWrapper(OptimWrapper):
             yield
 
 
-def enable_amp(cfg: Config) -> None:
-    """Turn on mixed precision in ``cfg``: float16 with loss scaling on a GPU, bfloat16 on a CPU.
+def enable_amp(cfg: Config, dtype: str = 'auto') -> None:
+    """Turn on mixed precision in ``cfg``.
+
+    Args:
+        cfg: Config of the run.
+        dtype: ``'float16'`` (with loss scaling; GPUs only), ``'bfloat16'``, or ``'auto'`` for float16 on a GPU and
+            bfloat16 on a CPU.
 
     Raises:
-        ValueError: If the config's own optimizer wrapper would be lost.
+        ValueError: For another ``dtype``, or if the config's own optimizer wrapper would be lost.
     """
+    if dtype not in AMP_DTYPES:
+        raise ValueError(f'dtype should be one of {", ".join(AMP_DTYPES)}, but got {dtype!r}')
+    on_gpu = torch.cuda.is_available()
+    if dtype == 'float16' and not on_gpu:
+        raise ValueError(
+            '--amp should be bfloat16 on a machine without CUDA devices, but got float16: its range needs the loss '
+            'scaling that MMEngine does on GPUs only'
+        )
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    amp_kind = 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
+    amp_kind = 'AmpOptimWrapper' if on_gpu else 'CPUAmpOptimWrapper'
     if kind not in ('OptimWrapper', amp_kind):
         raise ValueError(
             f"--amp should be used with optim_wrapper type 'OptimWrapper', but got {kind!r}; leave out --amp, or set "
             f"optim_wrapper.type='{amp_kind}' in the config"
         )
     cfg.optim_wrapper.type = amp_kind
-    if amp_kind == 'AmpOptimWrapper':
+    if not on_gpu:
+        return
+    if dtype != 'auto':
+        cfg.optim_wrapper.dtype = dtype
+    if dtype == 'bfloat16':
+        # It has the range of float32.
+        cfg.optim_wrapper.loss_scale = {'enabled': False}
+    else:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -10,6 +10,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
+from torch import nn
+
+_SYNC_BATCH_NORM = (
+    'PyTorch synchronises batch normalisation over GPUs only. For several processes on CPUs, use nn.GroupNorm in the '
+    "backbone and norm='group' in autoencoder and neck, or leave the batch normalisation unsynchronised: each process "
+    'then normalises by its own part of the batch'
+)
 
 
 def prepare_launch(cfg: Config, launcher: str) -> None:
@@ -20,7 +27,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
-        ValueError: If the launcher needs CUDA devices and there are none.
+        ValueError: If the launcher needs CUDA devices and there are none, or so does ``cfg.sync_bn``.
     """
     cfg.launcher = launcher
     if launcher == 'none' or torch.cuda.is_available():
@@ -29,6 +36,10 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         raise ValueError(
             f"launcher should be 'pytorch' (torchrun) on a machine without CUDA devices, but got {launcher!r}: "
             'MMEngine assigns a CUDA device to each process of the other launchers'
+        )
+    if cfg.get('sync_bn'):
+        raise ValueError(
+            f'sync_bn should be left out on a machine without CUDA devices, but got {cfg.sync_bn!r}: {_SYNC_BATCH_NORM}'
         )
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
     if not dist.is_initialized():
@@ -39,3 +50,17 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def forbid_sync_batch_norm(model: nn.Module) -> None:
+    """Refuse a model that could not do its first step on a CPU.
+
+    Raises:
+        ValueError: Names its first ``nn.SyncBatchNorm``.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            raise ValueError(
+                f'the model should hold no nn.SyncBatchNorm on a machine without CUDA devices, but got {name!r}: '
+                f'{_SYNC_BATCH_NORM}'
+            )

@@ -10,7 +10,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
+from fg_plugin.compat.atomic_local_backend import TEMPORARY_SUFFIX, AtomicLocalBackend
+from fg_plugin.hooks.latest_checkpoint import latest_checkpoint
 
 
 class _KeepUntilReplaced(AtomicLocalBackend):
@@ -35,12 +36,13 @@ class _KeepUntilReplaced(AtomicLocalBackend):
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` on local disk, safe against a run killed at any moment.
 
-    Each file is whole or absent; an outdated checkpoint is removed after its successor is written, not before; and the
-    pointer ``last_checkpoint`` is renamed into place. A validation outside training (``runner.val()``) saves no best
-    checkpoint, where ``CheckpointHook`` ends in an error. The arguments are those of ``CheckpointHook``, except that
-    files are always local.
+    Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before. The
+    pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does without. A validation outside training
+    (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in an error. The arguments are those of
+    ``CheckpointHook``, except that files are always local.
 
     Raises:
+        OSError: If a checkpoint cannot be saved; names the last good one.
         ValueError: Before training, if the run could not be resumed exactly: an epoch-based loop with checkpoints by
             iteration, or a checkpoint from the middle of an epoch. The loop would replay that epoch from its start.
     """
@@ -54,6 +56,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._check_epoch_boundary(runner)
         super().before_train(runner)
+        self._remove_unfinished_files()
         self.file_backend = _KeepUntilReplaced()
         self._training = True
 
@@ -78,19 +81,32 @@ class AtomicCheckpointHook(CheckpointHook):
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        with self._keeping_obsolete_files():
+        with self._saving(runner):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self._training:
             return
-        with self._keeping_obsolete_files():
+        with self._saving(runner):
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _keeping_obsolete_files(self) -> Iterator[None]:
-        yield
+    def _saving(self, runner: Runner) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            last = latest_checkpoint(runner.work_dir)
+            kept = f'the last good checkpoint is {last}' if last else 'there is no earlier one'
+            reason = error.strerror or error
+            raise OSError(
+                error.errno, f'the checkpoint could not be saved: {reason}; {kept}. Make room and go on with --resume'
+            ) from error
         self._remove_obsolete_files()
+
+    @master_only
+    def _remove_unfinished_files(self) -> None:
+        for path in Path(self.out_dir).glob(f'*.pth{TEMPORARY_SUFFIX}'):
+            path.unlink()
 
     @master_only
     def _remove_obsolete_files(self) -> None:

@@ -67,7 +67,9 @@ class CurvesHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Adds the metrics of a validation during training."""
         if self._training:
-            self._rows['val'].append({'epoch': self._epoch(runner, runner.iter), **(metrics or {})})
+            row = {'epoch': self._epoch(runner, runner.iter), **(metrics or {})}
+            # A resumed run repeats the validation of its checkpoint.
+            self._rows['val'] = [kept for kept in self._rows['val'] if kept['epoch'] < row['epoch']] + [row]
             self._save(runner)
 
     def after_train(self, runner: Runner) -> None:

@@ -44,7 +44,6 @@ param_scheduler = [
 ]
 default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='accuracy/top1'),
-    curves=dict(type='CurvesHook', interval=2),
     final_metrics=dict(type='FinalMetricsHook'),
 )
 custom_hooks = [

@@ -1,0 +1,107 @@
+"""A resumed run ends where the uninterrupted one would, or does not start."""
+
+from typing import Any
+
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+
+class ResumeError(ValueError):
+    """A checkpoint does not fit the run that it should continue."""
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Checks what an exact continuation depends on, and makes up for what the interruption cut off.
+
+    - The number of processes and their batch size have to be those of the checkpoint.
+    - All processes have to start from the same checkpoint.
+    - The validation that follows the checkpoint is done first. The run may have been stopped in it, and the metrics of
+      a last epoch would be lost.
+
+    Args:
+        allow_other_processes: Accept another number of processes, if processes times batch size is the same. The
+            batches hold the same images then, but the run is no longer equal bit for bit, and random numbers
+            (augmentation, dropout) differ.
+
+    Raises:
+        ResumeError: Before training, if the run cannot go on from the checkpoint as it began.
+    """
+
+    # After all hooks that a validation needs to be ready.
+    priority = 'LOWEST'
+
+    def __init__(self, allow_other_processes: bool = False) -> None:
+        self.allow_other_processes = allow_other_processes
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Adds the number of processes and the batch size of each."""
+        checkpoint['meta'].update(processes=runner.world_size, batch_size=_batch_size(runner))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Checks a checkpoint that is to be resumed."""
+        if not runner._resume:
+            return
+        missing = [name for name in ('meta', 'message_hub', 'optimizer') if name not in checkpoint]
+        if missing:
+            raise ResumeError(
+                f'a resumed run should continue from a checkpoint with the state of its training, but '
+                f'{runner._load_from} has no {", ".join(map(repr, missing))}: it holds weights only. Start a new '
+                f'training from them with --cfg-options load_from={runner._load_from}'
+            )
+        self._check_processes(runner, checkpoint['meta'])
+
+    def before_train(self, runner: Runner) -> None:
+        """Checks that all processes go on from one place, and does the validation that is due there."""
+        places = all_gather_object((runner.epoch, runner.iter))
+        if len(set(places)) > 1:
+            raise ResumeError(
+                'all processes should start from the same checkpoint, but those of rank 0, 1, ... found epoch and '
+                f'iteration {places}: put --work-dir on a file system that all nodes share, or name the checkpoint '
+                'with --resume CHECKPOINT'
+            )
+        if runner.iter and runner.val_loop is not None and _is_validation_due(runner.train_loop):
+            runner.logger.info('validating the checkpoint that the run goes on from')
+            runner.val_loop.run()
+
+    def _check_processes(self, runner: Runner, meta: dict) -> None:
+        if 'processes' not in meta:
+            return
+        before, batch_before = meta['processes'], meta['batch_size']
+        now, batch_now = runner.world_size, _batch_size(runner)
+        if (before, batch_before) == (now, batch_now):
+            return
+        batch = before * batch_before
+        if self.allow_other_processes and batch == now * batch_now:
+            runner.logger.warning('resumed with another number of processes: equal up to rounding and random numbers')
+            return
+        way_out = ''
+        if before != now and batch % now == 0:
+            way_out = (
+                f'. To go on with {_count(now)}, not bit for bit, use --allow-other-processes and --cfg-options '
+                f'train_dataloader.batch_size={batch // now}'
+            )
+        raise ResumeError(
+            f'a resumed run should have the number of processes and the batch size of its checkpoint, which are '
+            f'{_count(before)} with a batch size of {batch_before}, but got {_count(now)} with {batch_now}. Resume '
+            f'with --nproc_per_node={before} and train_dataloader.batch_size={batch_before}, or take only the weights '
+            f'with --cfg-options load_from=CHECKPOINT instead of --resume{way_out}'
+        )
+
+
+def _count(processes: int) -> str:
+    return f'{processes} process{"es" if processes > 1 else ""}'
+
+
+def _batch_size(runner: Runner) -> int:
+    return getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+
+
+def _is_validation_due(loop: Any) -> bool:
+    """Whether the training loop, where it stands, has just passed a point at which it validates."""
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    step, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    loop._decide_current_val_interval()
+    return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)
