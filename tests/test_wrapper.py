@@ -18,7 +18,6 @@ from fg_plugin.hooks import CheckpointMismatchError, StrictLoadHook
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.wrapper import FGBackboneWrapper
 
-
 # The latter as an outer model has it.
 KAIMING = dict(type='Kaiming', layer=['Conv2d', 'Linear'])
 OUTER = dict(type='TruncNormal', layer=['Conv2d', 'Linear', 'BatchNorm2d'], std=0.02)
