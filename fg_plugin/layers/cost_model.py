@@ -110,6 +110,15 @@ TRAINING_PRICES = Operations(
 # prices would only fit them at the cost of others. The fields are those of Workload, in their order.
 MEASURED_PATHS = {
     Workload(16, 64, 64, 64, 1, 9, 3136, None, 3136, True, False): 'materialised',
+    Workload(16, 64, 64, 64, 1, 9, 3136, 8, 3136, True, False): 'materialised',
+    Workload(16, 64, 32, 32, 1, 9, 4096, 8, 4096, True, False): 'materialised',
+    Workload(16, 3, 64, 64, 1, 49, 12544, None, 50176, True, False): 'factored',
+    Workload(16, 3, 64, 64, 1, 49, 12544, None, 50176, True, True): 'factored',
+    Workload(16, 3, 64, 64, 1, 49, 12544, 8, 50176, True, False): 'factored',
+    Workload(16, 3, 64, 64, 1, 49, 12544, 8, 50176, True, True): 'factored',
+    Workload(16, 3, 64, 64, 1, 49, 12544, 8, 50176, False, False): 'factored',
+    Workload(1, 256, 64, 64, 1, 1, 784, 8, 784, True, True): 'unfolded',
+    Workload(16, 256, 64, 64, 1, 1, 784, 8, 784, True, True): 'unfolded',
     Workload(1, 128, 512, 512, 1, 1, 196, 8, 196, True, True): 'materialised',
     Workload(1, 512, 128, 128, 1, 1, 196, 8, 196, True, True): 'materialised',
     Workload(1, 144, 24, 6, 1, 1, 784, None, 784, False, False): 'factored',
