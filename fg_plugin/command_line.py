@@ -1,0 +1,76 @@
+"""What the tools for trained models share. It works without MMEngine."""
+
+import argparse
+import ast
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fg_plugin.inference import LoadedModel, load_model
+
+USER_ERRORS = (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a trained model to ``parser``."""
+    parser.add_argument(
+        'source', metavar='CONFIG_OR_NAME', help='an MMEngine config (.py), or a timm name (fg_resnet18)'
+    )
+    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='weights of the model')
+    for flag, what in (('--model-kwargs', 'a timm name, as in num_classes=10'), ('--cfg-options', 'a config')):
+        parser.add_argument(
+            flag, dest='options', nargs='+', type=key_value, default=[], metavar='KEY=VALUE', help=f'options of {what}'
+        )
+    parser.add_argument(
+        '--input-size', type=int, nargs='+', metavar='SIZE', help='height and width of an input, or one number for both'
+    )
+    parser.add_argument('--classes', type=Path, metavar='FILE', help='names of the classes, one a line')
+    parser.add_argument('--device', default='cpu', help='such as cpu or cuda (default: cpu)')
+    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Read ``KEY=VALUE``, with a Python literal or else a text as the value."""
+    key, separator, value = text.partition('=')
+    if not key or not separator:
+        raise argparse.ArgumentTypeError(f'should be KEY=VALUE, but got {text!r}')
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def load_from_arguments(args: argparse.Namespace) -> LoadedModel:
+    """Load the model that the arguments name.
+
+    Raises:
+        ValueError: If the input size is not one or two numbers.
+    """
+    size = args.input_size
+    if size is not None and (len(size) > 2 or min(size) < 1):
+        raise ValueError(f'--input-size should be one or two positive numbers, but got {size}')
+    classes = None if args.classes is None else args.classes.read_text(encoding='utf-8').splitlines()
+    return load_model(
+        args.source,
+        args.checkpoint,
+        options=dict(args.options),
+        input_size=None if size is None else (size[0], size[-1]),
+        classes=classes,
+        device=args.device,
+    )
+
+
+@contextmanager
+def reported_errors(show_traceback: bool, errors: tuple[type[Exception], ...] = USER_ERRORS) -> Iterator[None]:
+    """Print an error of the user's input as one message and exit with status 1."""
+    try:
+        yield
+    except errors as error:
+        if show_traceback:
+            traceback.print_exc()
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f'\nerror: {text}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
+        sys.exit(1)

@@ -1,0 +1,51 @@
+"""From a config or a timm name and a checkpoint to a model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.timm_model import load_timm_model
+
+
+def load_model(
+    source: str | Path,
+    checkpoint: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    input_size: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    device: str | torch.device = 'cpu',
+) -> LoadedModel:
+    """Load a trained model for evaluation.
+
+    Args:
+        source: Path of an MMEngine config (``.py``), or a timm name such as ``'fg_resnet18'``.
+        checkpoint: Its weights: a checkpoint of the training, or what ``fg_plugin.export`` wrote as safetensors.
+        options: Keyword arguments of ``timm.create_model`` (``num_classes=10``), or settings that override the
+            config's (``{'model.backbone.n': 64}``).
+        input_size: ``(H, W)`` that images are resized to; None for what the model was trained with.
+        classes: Names of the classes; None for those that the checkpoint or timm knows.
+        device: Where to run.
+
+    Raises:
+        FileNotFoundError: If the config or the checkpoint does not exist.
+        ModuleNotFoundError: For a config without MMEngine (the extra is named).
+        ValueError: If the checkpoint does not fit the model, or the name is unknown.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint should be an existing file, but got {path}')
+    if str(source).endswith('.py'):
+        # Imported here: timm's names work without MMEngine.
+        from fg_plugin.inference.config_model import load_config_model
+
+        loaded = load_config_model(Path(source), path, dict(options or {}), input_size)
+    else:
+        loaded = load_timm_model(str(source), path, dict(options or {}), input_size)
+    if classes is not None:
+        loaded.classes = tuple(classes)
+    loaded.network.to(device).eval()
+    return loaded

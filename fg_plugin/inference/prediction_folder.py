@@ -1,0 +1,80 @@
+"""Predictions as a folder: the drawn images, and one JSON file for all."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from fg_plugin.atomic_write import write_atomically
+from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.predictions import ClassPrediction
+from fg_plugin.inference.predictor import FailedImage, PredictedImage
+from fg_plugin.visualization.prediction_image import draw_prediction
+
+JSON_NAME = 'predictions.json'
+
+
+def write_predictions(
+    loaded: LoadedModel, results: Iterable[PredictedImage | FailedImage], folder: Path, names: Sequence[PurePath]
+) -> list[FailedImage]:
+    """Write each drawn image as ``folder/<name>.png`` and, at the end, all predictions as ``predictions.json``.
+
+    Args:
+        loaded: The model.
+        results: What ``predict_files`` yields.
+        folder: It is made if it does not exist.
+        names: Of the drawn images, in the order of ``results``, see ``picture_names``.
+
+    Returns:
+        The files without a prediction, which the JSON file lists as ``failed``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    predicted: list[dict[str, Any]] = []
+    failed: list[FailedImage] = []
+    for result, name in zip(results, names, strict=True):
+        if isinstance(result, FailedImage):
+            failed.append(result)
+            continue
+        out = folder / name
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(out) as file:
+            draw(result).save(file, 'PNG')
+        facts = {'path': str(result.path), 'picture': name.as_posix()}
+        width, height = result.image.size
+        predicted.append({**facts, 'width': width, 'height': height, **result.prediction.to_dict()})
+    report = {
+        'model': {'source': loaded.source, 'options': loaded.options, 'task': loaded.task},
+        'predicted': predicted,
+        'failed': [{'path': str(failure.path), 'error': failure.error} for failure in failed],
+    }
+    with write_atomically(folder / JSON_NAME) as file:
+        file.write((json.dumps(report, indent=2, ensure_ascii=False) + '\n').encode())
+    return failed
+
+
+def draw(result: PredictedImage) -> Any:
+    """Return the image with its prediction."""
+    if isinstance(result.prediction, ClassPrediction):
+        caption = f'{result.prediction.name}  {result.prediction.probability:.1%}'
+        return draw_prediction(result.image, caption)
+    return draw_prediction(result.image, points=result.prediction.landmarks)
+
+
+def picture_names(files: Sequence[Path], roots: Sequence[Path]) -> list[PurePath]:
+    """Return a name for the picture of each of ``files``: its path below the folder of ``roots`` that it came from.
+
+    A name that is taken already gets a number.
+    """
+    folders = [root for root in roots if root.is_dir()]
+    taken: set[PurePath] = set()
+    names = []
+    for file in files:
+        root = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
+        relative = PurePath(file.relative_to(root))
+        name, number = relative.with_name(f'{relative.name}.png'), 1
+        while name in taken:
+            number += 1
+            name = relative.with_name(f'{relative.name}_{number}.png')
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,72 @@
+"""A trained model by its timm name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
+from torch import nn
+
+from fg_plugin.convert import host_input
+from fg_plugin.generated_model import GeneratedModel
+from fg_plugin.inference.checkpoint_files import read_metadata, unreadable_checkpoint_error
+from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.zoo import host_architecture
+
+
+def load_timm_model(
+    name: str, checkpoint: Path, options: dict[str, Any], input_size: Sequence[int] | None
+) -> LoadedModel:
+    """Load ``name`` with the weights of ``checkpoint``, see ``load_model``.
+
+    A file that ``fg_plugin.export`` wrote holds the options, and those given here override them.
+    """
+    host_architecture(name)
+    stored = read_metadata(checkpoint)
+    if stored and stored['source'] != name:
+        raise ValueError(f'checkpoint should belong to {name}, but {checkpoint} was exported from {stored["source"]}')
+    options = {**stored.get('options', {}), **options}
+    model = timm.create_model(name, **options).eval()
+    if not getattr(model, 'num_classes', 0):
+        raise ValueError(f'{name} should be a classifier, but with {options} it has no classes: give num_classes')
+    with unreadable_checkpoint_error(checkpoint):
+        state_dict = timm.models.load_state_dict(str(checkpoint))
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        given = ', '.join(f'{key}={value!r}' for key, value in options.items()) or 'no options'
+        raise ValueError(
+            f'the checkpoint should fit {name} as it was created here ({given}), but {checkpoint} does not; give the '
+            f'options that it was trained with, such as num_classes=10. {_first_differences(error)}'
+        ) from error
+    config = resolve_model_data_config(model)
+    size = (config['input_size'][0], *(input_size or config['input_size'][1:]))
+    host = host_input(model, size)
+    transform = create_transform(**{**config, 'input_size': size, 'mean': host.mean, 'std': host.std})
+    return LoadedModel(
+        source=name,
+        options=options,
+        model=model,
+        network=model,
+        task='classification',
+        input_size=size,
+        transform=transform,
+        normalise=lambda inputs: inputs,
+        hosts=[model] if isinstance(model, GeneratedModel) else [],
+        classes=stored.get('classes') or _imagenet_classes(model),
+    )
+
+
+def _imagenet_classes(model: nn.Module) -> tuple[str, ...] | None:
+    """Return the names of ImageNet's classes for a model with as many outputs as one of its common subsets."""
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    return tuple(info.index_to_description(index) for index in range(model.num_classes))  # type: ignore[arg-type]
+
+
+def _first_differences(error: RuntimeError, shown: int = 300) -> str:
+    text = ' '.join(str(error).split())
+    return text if len(text) <= shown else f'{text[:shown]}...'
