@@ -8,6 +8,7 @@ from fg_plugin.hooks.final_metrics_hook import FinalMetricsHook
 from fg_plugin.hooks.landmark_visualization_hook import LandmarkVisualizationHook
 from fg_plugin.hooks.latest_checkpoint import latest_checkpoint
 from fg_plugin.hooks.non_finite_loss_hook import NonFiniteLossError, NonFiniteLossHook
+from fg_plugin.hooks.reconstruction_loss_hook import ReconstructionLossHook
 from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError, StrictLoadHook
 from fg_plugin.hooks.swap_evaluation_hook import SwapEvaluationHook
 from fg_plugin.hooks.throughput_hook import ThroughputHook
@@ -24,6 +25,7 @@ __all__ = [
     'LandmarkVisualizationHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',
+    'ReconstructionLossHook',
     'ResumeError',
     'StrictLoadHook',
     'SwapEvaluationHook',
