@@ -1,0 +1,1 @@
+"""Runs the paper's experiments and compares their results with the paper's numbers."""

@@ -1,0 +1,72 @@
+"""Pictures of the reproduction."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fg_plugin.reproduction.paper import Quantity
+from fg_plugin.reproduction.runs import Run
+from fg_plugin.reproduction.summary import Cell
+
+
+def draw_bars(cells: Sequence[Cell], panels: Sequence[str], title: str) -> Figure:
+    """Draw the rows of a table as groups of bars, as in Figure 3.
+
+    Args:
+        cells: Cells whose columns are named ``'<panel>, <bar>'``.
+        panels: Names of the panels.
+        title: Title of the figure.
+    """
+    figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout='constrained')
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
+        of_panel = [cell for cell in cells if cell.column.startswith(f'{panel}, ') and cell.mean is not None]
+        rows = list(dict.fromkeys(cell.row for cell in of_panel))
+        bars = list(dict.fromkeys(cell.column for cell in of_panel))
+        width = 0.8 / max(1, len(bars))
+        for index, bar in enumerate(bars):
+            group = [cell for cell in of_panel if cell.column == bar]
+            places = np.array([rows.index(cell.row) for cell in group]) + (index - (len(bars) - 1) / 2) * width
+            errors = [cell.std or 0.0 for cell in group]
+            heights = [cell.mean or 0.0 for cell in group]
+            count = len(group[0].values)
+            axes.bar(places, heights, width, yerr=errors, label=f'{bar.removeprefix(f"{panel}, ")} (n = {count})')
+        axes.set(title=panel, ylabel='error (%)')
+        axes.set_xticks(range(len(rows)), rows)
+        axes.grid(axis='y', alpha=0.3)
+        if bars:
+            axes.legend(fontsize='small')
+    return figure
+
+
+def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequence[Quantity], title: str) -> Figure:
+    """Draw quantities over the epochs, one panel each, with the mean over seeds and every seed behind it (Figure 4).
+
+    Args:
+        runs: Runs by the name of their curve; those of one name have the same number of epochs.
+        quantities: What to draw.
+        title: Title of the figure.
+    """
+    figure = Figure(figsize=(5.5 * len(quantities), 4), dpi=110, layout='constrained')
+    figure.suptitle(title)
+    for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
+        for number, (name, group) in enumerate(runs.items()):
+            if not group:
+                continue
+            epochs = range(1, int(group[0].metrics['epochs']) + 1)
+            values = np.array(
+                [[run.value(quantity._replace(epoch=epoch)) for epoch in epochs] for run in group], dtype=float
+            )
+            color = f'C{number}'
+            if len(group) > 1:
+                axes.plot(epochs, values.T, color=color, linewidth=0.7, alpha=0.4)
+            mean = values.mean(0)
+            axes.plot(epochs, mean, color=color, label=f'{name} ({mean[-1]:.2f}, n = {len(group)})')
+        axes.set(title=quantity.label, xlabel='epoch', ylabel='%')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize='small')
+    return figure

@@ -1,0 +1,69 @@
+"""Tables of the reproduction as Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from fg_plugin.reproduction.paper import Table
+from fg_plugin.reproduction.summary import Cell
+
+
+def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[str, str]) -> str:
+    """Return the section of one table.
+
+    Args:
+        name: Its name, such as ``'table1'``.
+        table: The table.
+        cells: Its cells.
+        remarks: Sentences about it, by its name or ``'<name>/<row>/<column>'``.
+    """
+    lines = [f'## {_heading(name)}: {table.title}', '']
+    lines += _row(['', '', 'paper', 'ours', 'n', 'epochs', 'difference'])
+    lines += _row(['---'] * 7)
+    for cell in cells:
+        lines += _row(
+            [
+                cell.row,
+                cell.column,
+                _number(cell.paper),
+                _ours(cell),
+                str(len(cell.values)),
+                _epochs(cell, table),
+                '' if cell.difference is None else f'{cell.difference:+.2f}',
+            ]
+        )
+    sentences = [remarks[name]] if name in remarks else []
+    sentences += [
+        f'- {cell.row}, {cell.column}: {remarks[key]}'
+        for cell in cells
+        if (key := f'{name}/{cell.row}/{cell.column}') in remarks
+    ]
+    missing = list(dict.fromkeys(cell.column for cell in cells if not cell.values))
+    if missing:
+        sentences.append(f'Not run yet: {", ".join(missing)}.')
+    return '\n'.join([*lines, *(['', *sentences] if sentences else []), ''])
+
+
+def _heading(name: str) -> str:
+    for prefix, word in (('table', 'Table'), ('fig', 'Figure')):
+        if name.startswith(prefix):
+            return f'{word} {name.removeprefix(prefix)}'
+    return name.capitalize()
+
+
+def _row(values: Sequence[str]) -> list[str]:
+    return [f'| {" | ".join(values)} |']
+
+
+def _number(value: float | None) -> str:
+    return '' if value is None else f'{value:.2f}'
+
+
+def _ours(cell: Cell) -> str:
+    if cell.mean is None:
+        return ''
+    return _number(cell.mean) if cell.std is None else f'{cell.mean:.2f} ± {cell.std:.2f}'
+
+
+def _epochs(cell: Cell, table: Table) -> str:
+    if cell.epochs is None:
+        return ''
+    return str(cell.epochs) if cell.epochs == table.epochs else f'{cell.epochs} of {table.epochs}'

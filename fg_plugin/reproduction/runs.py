@@ -1,0 +1,125 @@
+"""Training runs and the logs that stay of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fg_plugin.reproduction.paper import Quantity
+
+LOGS = ('metrics.json', 'curves.json')
+
+
+class RunError(RuntimeError):
+    """A training ended with an error."""
+
+
+class RunName(NamedTuple):
+    """One training.
+
+    Attributes:
+        config: Name of its config file, without the suffix.
+        seed: Its seed.
+        epochs: Its number of epochs if that differs from the config's, None otherwise.
+    """
+
+    config: str
+    seed: int
+    epochs: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept, below the folder of results or of work directories."""
+        name = self.config if self.epochs is None else f'{self.config}-{self.epochs}ep'
+        return Path(name, f'seed{self.seed}')
+
+
+class Run(NamedTuple):
+    """A finished training.
+
+    Attributes:
+        seed: Its seed.
+        metrics: What ``FinalMetricsHook`` wrote.
+        curves: What ``CurvesHook`` wrote.
+    """
+
+    seed: int
+    metrics: dict[str, Any]
+    curves: dict[str, list[dict[str, float]]]
+
+    def value(self, quantity: Quantity) -> float | None:
+        """Return the run's value of ``quantity``, None if it was not measured."""
+        epoch = self.metrics['epochs'] if quantity.epoch is None else quantity.epoch
+        if quantity.training:
+            rows = [row for row in self.curves['train'] if epoch - 1 < row['epoch'] <= epoch]
+            values = [row[quantity.metric] for row in rows if quantity.metric in row]
+            return sum(values) / len(values) if values else None
+        if quantity.epoch is None:
+            return self.metrics['metrics'].get(quantity.metric)
+        return next((row.get(quantity.metric) for row in self.curves['val'] if row['epoch'] == epoch), None)
+
+
+def is_finished(name: RunName, results: Path) -> bool:
+    """Return whether the logs of a run are kept."""
+    return all((results / name.folder / log).is_file() for log in LOGS)
+
+
+def finished_runs(config: str, results: Path) -> dict[int | None, list[Run]]:
+    """Return the finished runs of a config by their number of epochs, None for the config's own."""
+    runs: dict[int | None, list[Run]] = {}
+    for folder in sorted(results.glob(f'{config}*/seed*')):
+        head, _, epochs = folder.parent.name.rpartition('-')
+        if folder.parent.name == config:
+            key = None
+        elif head == config and epochs.endswith('ep') and epochs[:-2].isdigit():
+            key = int(epochs[:-2])
+        else:
+            continue
+        name = RunName(config, int(folder.name.removeprefix('seed')), key)
+        if is_finished(name, results):
+            metrics, curves = (json.loads((folder / log).read_text()) for log in LOGS)
+            runs.setdefault(key, []).append(Run(name.seed, metrics, curves))
+    return {key: sorted(group, key=lambda run: run.seed) for key, group in runs.items()}
+
+
+def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Sequence[str] = ()) -> None:
+    """Train a run, or go on with an interrupted one, and keep its logs. A finished run is left alone.
+
+    Args:
+        name: The run.
+        root: The checkout, which holds ``tools`` and ``configs``.
+        work_dirs: Folder of the runs' work directories, with checkpoints.
+        results: Folder of the runs' logs.
+        options: More ``--cfg-options``.
+
+    Raises:
+        RunError: If the training ends with an error.
+    """
+    if is_finished(name, results):
+        return
+    work_dir = work_dirs / name.folder
+    # The command is part of the log, which should not depend on where the checkout lies.
+    shown = work_dir.relative_to(root) if work_dir.is_relative_to(root) else work_dir
+    settings = [f'randomness.seed={name.seed}', *options]
+    if name.epochs is not None:
+        settings.append(f'train_cfg.max_epochs={name.epochs}')
+    config = Path('configs', f'{name.config}.py')
+    command = ['tools/train.py', str(config), '--work-dir', str(shown), '--resume', '--cfg-options', *settings]
+    ended = subprocess.run([sys.executable, *command], cwd=root, check=False)
+    if ended.returncode:
+        raise RunError(f'{name.folder} ended with status {ended.returncode}; the next call resumes it.')
+    _keep_logs(work_dir, results / name.folder)
+
+
+def _keep_logs(work_dir: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f'.{folder.name}')
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for log in LOGS:
+        shutil.copyfile(work_dir / log, temporary / log)
+    os.replace(temporary, folder)

@@ -1,0 +1,96 @@
+import json
+
+import pytest
+
+from fg_plugin.reproduction.paper import TABLES, Quantity
+from fg_plugin.reproduction.runs import Run, RunError, RunName, finished_runs, is_finished, train
+
+TRAIN = """
+import json, pathlib, sys
+work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+work_dir.mkdir(parents=True, exist_ok=True)
+with (work_dir / 'calls').open('a') as file:
+    file.write(' '.join(sys.argv) + '\\n')
+if len((work_dir / 'calls').read_text().splitlines()) == {fails}:
+    sys.exit(3)
+seed = int(sys.argv[-1].partition('=')[2]) if 'seed' in sys.argv[-1] else 0
+(work_dir / 'metrics.json').write_text(json.dumps(dict(epochs=2, seed=seed, metrics={{'acc': 90.0 + seed}})))
+(work_dir / 'curves.json').write_text(json.dumps(dict(train=[], val=[])))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout whose tools/train.py only writes the logs; it fails at its first call for ``fails=1``."""
+
+    def make(fails=0):
+        (tmp_path / 'tools').mkdir()
+        (tmp_path / 'tools' / 'train.py').write_text(TRAIN.format(fails=fails))
+        return tmp_path
+
+    return make
+
+
+def test_a_run_leaves_its_logs_and_is_not_repeated(checkout):
+    root = checkout()
+    name = RunName('net', seed=3)
+    for _ in range(2):
+        train(name, root, root / 'work', root / 'runs')
+    calls = (root / 'work' / 'net' / 'seed3' / 'calls').read_text().splitlines()
+    expected = 'tools/train.py configs/net.py --work-dir work/net/seed3 --resume --cfg-options randomness.seed=3'
+    assert calls == [expected]
+    ((run,),) = finished_runs('net', root / 'runs').values()
+    assert (run.seed, run.metrics['metrics']) == (3, {'acc': 93.0})
+
+
+def test_a_failed_run_is_resumed(checkout):
+    root = checkout(fails=1)
+    name = RunName('net', seed=0, epochs=2)
+    with pytest.raises(RunError, match=r'net-2ep/seed0 ended with status 3; the next call resumes it'):
+        train(name, root, root / 'work', root / 'runs')
+    assert not is_finished(name, root / 'runs')
+    train(name, root, root / 'work', root / 'runs')
+    assert is_finished(name, root / 'runs')
+    assert 'train_cfg.max_epochs=2' in (root / 'work' / 'net-2ep' / 'seed0' / 'calls').read_text()
+
+
+def test_schedules_are_told_apart(tmp_path):
+    for folder in ('net', 'net-5ep', 'net-10ep', 'net-other', 'network'):
+        for seed in (10, 2):
+            path = tmp_path / folder / f'seed{seed}'
+            path.mkdir(parents=True)
+            for log in ('metrics.json', 'curves.json'):
+                (path / log).write_text(json.dumps({}))
+    (tmp_path / 'net' / 'seed3').mkdir()
+    runs = finished_runs('net', tmp_path)
+    assert {key: [run.seed for run in group] for key, group in runs.items()} == {None: [2, 10], 5: [2, 10], 10: [2, 10]}
+
+
+def test_values_of_a_run():
+    curves = dict(
+        train=[dict(epoch=0.5, acc=1.0), dict(epoch=1.0, acc=2.0), dict(epoch=1.5, acc=3.0), dict(epoch=2.0, acc=5.0)],
+        val=[dict(epoch=1.0, test=10.0), dict(epoch=2.0, test=20.0)],
+    )
+    run = Run(0, dict(epochs=2, metrics=dict(test=20.0)), curves)
+    assert run.value(Quantity('', 'test')) == 20
+    assert run.value(Quantity('', 'test', epoch=1)) == 10
+    assert run.value(Quantity('', 'acc', training=True)) == 4
+    assert run.value(Quantity('', 'acc', epoch=1, training=True)) == 1.5
+    assert run.value(Quantity('', 'other')) is None
+    assert run.value(Quantity('', 'test', epoch=3)) is None
+
+
+def test_every_table_names_configs_that_exist(pytestconfig):
+    for table in TABLES.values():
+        for config in table.columns.values():
+            assert (pytestconfig.rootpath / 'configs' / f'{config}.py').is_file()
+
+
+def test_the_epochs_of_the_tables_are_those_of_the_configs(pytestconfig):
+    pytest.importorskip('mmengine')
+    from mmengine.config import Config
+
+    for table in TABLES.values():
+        for config in table.columns.values():
+            path = pytestconfig.rootpath / 'configs' / f'{config}.py'
+            assert Config.fromfile(path, lazy_import=False).train_cfg.max_epochs == table.epochs

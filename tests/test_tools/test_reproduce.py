@@ -1,0 +1,41 @@
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def reproduce(monkeypatch, capsys, tmp_path):
+    """Runs tools/reproduce.py on a copy of the results; returns what it prints."""
+    shutil.copytree(ROOT / 'results' / 'runs', tmp_path / 'results' / 'runs')
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['reproduce.py', *arguments, '--results', str(tmp_path / 'results')])
+        runpy.run_path(str(ROOT / 'tools' / 'reproduce.py'), run_name='__main__')
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
+    shutil.rmtree(tmp_path / 'results' / 'runs')
+    listed = reproduce('table1', '--dry-run').splitlines()
+    assert len(listed) == 4 * 5
+    assert listed[:2] == ['mnist_baseline/seed0', 'fg_mnist_nenc5_s5/seed0']
+    assert (
+        reproduce('table1', '--dry-run', '--seeds', '7', '--epochs', '3').splitlines()[0] == 'mnist_baseline-3ep/seed7'
+    )
+    assert len(reproduce('all', '--dry-run').splitlines()) == 6 * 5 + 6 * 3 + 3 * 3
+
+
+def test_the_committed_pages_are_those_of_the_committed_runs(reproduce, tmp_path):
+    reproduce('all', '--report')
+    assert (tmp_path / 'RESULTS.md').read_text() == (ROOT / 'RESULTS.md').read_text()
+    for path in (tmp_path / 'results').glob('*.json'):
+        assert json.loads(path.read_text()) == json.loads((ROOT / 'results' / path.name).read_text())
+        assert path.with_suffix('.png').is_file()

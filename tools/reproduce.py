@@ -1,0 +1,114 @@
+"""Reproduces the paper's tables and figures.
+
+    python tools/reproduce.py table1             # trains what is missing, then writes results/table1.{json,md,png}
+    python tools/reproduce.py all --seeds 0      # everything, one seed
+    python tools/reproduce.py fig4 --epochs 10   # a shorter schedule, which the table states
+    python tools/reproduce.py all --report       # trains nothing
+
+Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
+anew by each call, holds all tables.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fg_plugin.atomic_write import write_atomically
+from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
+from fg_plugin.reproduction.page import table_page
+from fg_plugin.reproduction.paper import TABLES, Table
+from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
+from fg_plugin.reproduction.summary import Cell, cells, chosen_runs
+from fg_plugin.visualization.figures import save_figure
+
+ROOT = Path(__file__).parents[1]
+INTRODUCTION = """# Results beside the paper's
+
+Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's `metrics.json` holds its command, seed,
+versions and hardware, its `curves.json` the training and test curves. Ours are the mean ± the standard deviation over n
+seeds, measured on the test set after the last epoch: every seed that was run counts, and none is chosen by its result.
+Where the schedule was shorter than the config's, the column of epochs says so.
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('tables', nargs='+', choices=[*TABLES, 'all'], help='which tables and figures')
+    parser.add_argument('--seeds', type=int, nargs='+', help='seeds to train (default: 0, 1, ... as many as needed)')
+    parser.add_argument('--epochs', type=int, help="another number of epochs than the configs'")
+    parser.add_argument('--report', action='store_true', help='train nothing')
+    parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
+    parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
+    parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of tables, pictures and runs')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    selected = list(TABLES) if 'all' in args.tables else args.tables
+    runs = args.results / 'runs'
+    missing = [name for name in wanted(selected, args.seeds, args.epochs) if not is_finished(name, runs)]
+    if args.dry_run:
+        print('\n'.join(str(name.folder) for name in missing) or 'nothing is missing')
+        return
+    if not args.report:
+        for position, name in enumerate(missing, 1):
+            print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
+            train(name, ROOT, args.work_dirs, runs)
+            report(args.results)
+    report(args.results)
+
+
+def wanted(tables: list[str], seeds: list[int] | None, epochs: int | None) -> list[RunName]:
+    """Return the runs that tables need, seed by seed, so that an interrupted reproduction has whole rows."""
+    names = []
+    for seed in range(max(TABLES[name].seeds for name in tables)) if seeds is None else seeds:
+        for table in (TABLES[name] for name in tables):
+            if seeds is not None or seed < table.seeds:
+                full = epochs is None or epochs == table.epochs
+                names += [RunName(config, seed, None if full else epochs) for config in table.columns.values()]
+    return list(dict.fromkeys(names))
+
+
+def report(results: Path) -> None:
+    """Write the table, the data and the picture of every table that has a run, and RESULTS.md."""
+    path = results / 'remarks.json'
+    remarks = json.loads(path.read_text()) if path.is_file() else {}
+    sections = [INTRODUCTION]
+    for name, table in TABLES.items():
+        found = cells(table, results / 'runs')
+        if not any(cell.values for cell in found):
+            continue
+        section = table_page(name, table, found, remarks)
+        figure = draw(name, table, found, results / 'runs')
+        save_figure(figure, results / f'{name}.png')
+        data = {'title': table.title, 'cells': [cell.to_dict() for cell in found]}
+        write(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
+        write(results / f'{name}.md', section)
+        sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
+    write(results.parent / 'RESULTS.md', '\n'.join(sections))
+
+
+def draw(name: str, table: Table, found: list[Cell], runs: Path) -> Figure:
+    """Draw bars for the landmarks, as in Figure 3, and curves for the accuracies, as in Figure 4."""
+    if table.quantities[0].metric.startswith('NME/'):
+        panels = dict.fromkeys(cell.column.split(', ')[0] for cell in found if cell.values)
+        return draw_bars(found, list(panels), table.title)
+    quantities = {quantity._replace(epoch=None, label=quantity.metric): None for quantity in table.quantities}
+    curves = {column: chosen_runs(config, runs) for column, config in table.columns.items()}
+    drawn = [quantity for quantity in quantities if quantity.metric.split('/')[0] != 'swap']
+    return draw_curves_over_seeds(curves, drawn, table.title)
+
+
+def write(path: Path, text: str) -> None:
+    with write_atomically(path) as file:
+        file.write(text.encode())
+
+
+if __name__ == '__main__':
+    try:
+        main(parse_args())
+    except (OSError, ValueError, RunError) as error:
+        sys.exit(f'error: {error}')
