@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
@@ -133,3 +133,15 @@ class _Resize:
     def __call__(self, image: Image.Image) -> Tensor:
         pixels = functional.pil_to_tensor(image).float() / 255
         return functional.resize(pixels, self.size, antialias=True)
+
+
+def build_test_set(loaded: LoadedModel) -> Any:
+    """Build the test set of the config that ``loaded`` is from.
+
+    Raises:
+        ValueError: If the config has none.
+    """
+    cfg = read_config(Path(loaded.source), loaded.options)
+    if 'test_dataloader' not in cfg:
+        raise ValueError(f'Images should be given (--images), because {loaded.source} has no test_dataloader.')
+    return DATASETS.build(cfg.test_dataloader.dataset)

@@ -1,0 +1,1 @@
+"""What the generated filters of a trained model are like. Drawing needs the extra ``analysis``."""

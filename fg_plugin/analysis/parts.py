@@ -1,0 +1,3 @@
+"""The parts of an analysis."""
+
+PARTS = ('tsne', 'swap', 'variance', 'filters')
