@@ -36,10 +36,10 @@ class _KeepUntilReplaced(AtomicLocalBackend):
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` on local disk, safe against a run killed at any moment.
 
-    Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before. The
-    pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does without. A validation outside training
-    (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in an error. The arguments are those of
-    ``CheckpointHook``, except that files are always local.
+    Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before: a run
+    killed in between leaves one more. The pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does without. A
+    validation outside training (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in an error.
+    The arguments are those of ``CheckpointHook``, except that files are always local.
 
     Raises:
         OSError: If a checkpoint cannot be saved; names the last good one.

@@ -1,16 +1,10 @@
 """A classifier with generated filters that trains in milliseconds, in double precision, for tests of whole runs."""
 
-import json
-import os
-import signal
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.model import BaseModule
-from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
 from fg_plugin.datasets.in_memory import InMemoryDataset
@@ -71,27 +65,3 @@ class ToyFGClassifier(ImageClassifier):
 
     def forward(self, inputs: Tensor, data_samples: dict[str, Tensor] | None = None, mode: str = 'tensor') -> Any:
         return super().forward(inputs.double(), data_samples, mode)
-
-
-@HOOKS.register_module()
-class ToyKillHook(Hook):
-    """Kills this process, as ``kill -9`` does, after a step that a file names; the file is removed first.
-
-    The file is one of the test's, not a setting: a resumed run has the config of the killed one.
-
-    Args:
-        order: JSON file with the ``step`` and the ``rank``; without it, nothing happens.
-    """
-
-    def __init__(self, order: str) -> None:
-        self.order = Path(order)
-
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence | dict | None = None
-    ) -> None:
-        if not self.order.is_file():
-            return
-        order = json.loads(self.order.read_text())
-        if runner.iter + 1 == order['step'] and runner.rank == order['rank']:
-            self.order.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,80 @@
+"""kill -9 at any step or write, then --resume: the training ends bit for bit as if nothing had happened."""
+
+import json
+import random
+
+import pytest
+from toy_runs import Writing, checkpoints, differences, kill_after_step, train, trained_state
+
+KILLED = -9
+STEPS = {1: 16, 2: 8}  # of the whole training, by the number of processes
+KILL_POINTS = [
+    *((1, step) for step in sorted(random.Random(0).sample(range(1, STEPS[1]), 5))),
+    *((2, step) for step in sorted(random.Random(1).sample(range(1, STEPS[2]), 5))),
+]
+WRITE_EVENTS = 86  # what happens to the files of the uninterrupted training's checkpoints, in one process
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Folders of the uninterrupted training, by the number of processes."""
+    folder = tmp_path_factory.mktemp('whole')
+    works = {}
+    for processes in STEPS:
+        works[processes] = folder / f'{processes}'
+        sabotage = Writing(None, folder / f'{processes}.events')
+        assert train(works[processes], processes=processes, sabotage=sabotage) == [0] * processes
+    return works
+
+
+def assert_ends_like(work_dir, expected):
+    assert differences(trained_state(work_dir), trained_state(expected)) == []
+    # A run killed between a save and the removal of what it replaces keeps both.
+    assert {*checkpoints(work_dir)} >= {*checkpoints(expected)}
+    assert not list(work_dir.glob('*.tmp'))
+    metrics, wanted = (json.loads((folder / 'metrics.json').read_text())['metrics'] for folder in (work_dir, expected))
+    assert {name: metrics[name] for name in wanted if 'time' not in name} == {
+        name: value for name, value in wanted.items() if 'time' not in name
+    }
+
+
+@pytest.mark.parametrize(('processes', 'step'), KILL_POINTS)
+def test_a_run_killed_after_a_step_goes_on_as_if_it_had_not_been(whole, tmp_path, processes, step):
+    victim = step % processes
+    codes = train(tmp_path / 'run', processes=processes, sabotage=kill_after_step(step, victim))
+    assert codes[victim] == KILLED
+    assert train(tmp_path / 'run', '--resume', processes=processes) == [0] * processes
+    assert_ends_like(tmp_path / 'run', whole[processes])
+
+
+def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
+    for step in (2, 5, 6, 13, 15):
+        assert train(tmp_path / 'run', '--resume', sabotage=kill_after_step(step)) == [KILLED]
+    assert train(tmp_path / 'run', '--resume') == [0]
+    assert_ends_like(tmp_path / 'run', whole[1])
+
+
+def check_killed_while_writing(whole, tmp_path, event):
+    # Two processes write the same events as one: only the first of them writes.
+    assert train(tmp_path / 'run', sabotage=Writing(event, tmp_path / 'events')) == [KILLED]
+    list(checkpoints(tmp_path / 'run'))
+    assert train(tmp_path / 'run', '--resume') == [0]
+    assert_ends_like(tmp_path / 'run', whole[1])
+
+
+def test_the_events_of_writing_are_those_that_the_tests_draw_from(whole):
+    events = whole[1].with_suffix('.events').read_text().splitlines()
+    assert len(events) == WRITE_EVENTS
+    for event in ('epoch_3.pth.tmp is half written', 'last_checkpoint is empty', 'before removing epoch_1.pth'):
+        assert event in events
+
+
+@pytest.mark.parametrize('event', sorted(random.Random(2).sample(range(WRITE_EVENTS), 6)))
+def test_a_run_killed_while_it_writes_leaves_whole_checkpoints(whole, tmp_path, event):
+    check_killed_while_writing(whole, tmp_path, event)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('event', range(WRITE_EVENTS))
+def test_a_run_killed_at_any_event_of_writing_leaves_whole_checkpoints(whole, tmp_path, event):
+    check_killed_while_writing(whole, tmp_path, event)
