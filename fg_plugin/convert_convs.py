@@ -35,8 +35,14 @@ def convert_convs_(
 
     Raises:
         NothingMatchedError: As ``select_convs``.
-        ValueError: As ``select_convs``, or for an option that a layer refuses (the layer is named).
+        ValueError: As ``select_convs``, for an option that a layer refuses (the layer is named), or if ``model`` is a
+            single convolution, which cannot be replaced in itself.
     """
+    if isinstance(model, nn.Conv2d):
+        raise ValueError(
+            f'The model should hold its convolutions, but got a {type(model).__name__} itself. Put it into an '
+            f'nn.Sequential, or build a FilterRepoConv.'
+        )
     selection = select_convs(
         model, level_sizes=level_sizes, input_size=input_size, include=include, exclude=exclude, levels=levels
     )

@@ -23,7 +23,13 @@ import fg_plugin.metrics
 import fg_plugin.models
 import fg_plugin.visualization.fg_visualizer
 import fg_plugin.wrapper  # noqa: F401
-from fg_plugin.compat import allow_checkpoint_globals, restrict_checkpoint_loading
+from fg_plugin.compat import (
+    allow_adaptive_padding,
+    allow_checkpoint_globals,
+    check_versions,
+    installed_versions,
+    restrict_checkpoint_loading,
+)
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
 
 # The layers know nothing of MMEngine, so they are registered here. mmcv's build_conv_layer looks into the same
@@ -31,5 +37,7 @@ from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
 for layer in (AEFeatureNeck, Autoencoder, FilterRepoConv):
     MODELS.register_module(module=layer)
 
+check_versions(installed_versions())
 allow_checkpoint_globals()
 restrict_checkpoint_loading()
+allow_adaptive_padding()

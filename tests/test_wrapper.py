@@ -608,6 +608,11 @@ def test_builds_from_a_registered_backbone():
     }
 
 
+def test_refuses_a_convolution_as_backbone():
+    with pytest.raises(ValueError, match=r'got a Conv2d itself\. Put it into an nn\.Sequential'):
+        make_wrapper(nn.Conv2d(3, 4, 3))
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

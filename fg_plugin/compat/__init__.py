@@ -14,22 +14,29 @@ half-written checkpoints           :class:`~fg_plugin.compat.atomic_local_backen
 no ``pkg_resources``               the pin ``setuptools<82`` of the extras
 ``import`` in a config             ``Config.fromfile(path, lazy_import=False)``
 ``compile`` recompiles             refused in ``fg_plugin.launch``; ``CompileBackboneHook`` instead
+``Conv2dAdaptivePadding``          :func:`~fg_plugin.compat.adaptive_padding.allow_adaptive_padding`
+untested versions                  :func:`~fg_plugin.compat.supported_versions.check_versions`
 =================================  =====================================================================================
 """
 
+from fg_plugin.compat.adaptive_padding import allow_adaptive_padding
 from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
 from fg_plugin.compat.checkpoint_globals import allow_checkpoint_globals
 from fg_plugin.compat.checkpoint_loader import restrict_checkpoint_loading
 from fg_plugin.compat.cpu_amp import AMP_DTYPES, CPUAmpOptimWrapper, enable_amp
 from fg_plugin.compat.cpu_process_group import forbid_sync_batch_norm, prepare_launch
+from fg_plugin.compat.supported_versions import check_versions, installed_versions
 
 __all__ = [
     'AMP_DTYPES',
     'AtomicLocalBackend',
     'CPUAmpOptimWrapper',
+    'allow_adaptive_padding',
     'allow_checkpoint_globals',
+    'check_versions',
     'enable_amp',
     'forbid_sync_batch_norm',
+    'installed_versions',
     'prepare_launch',
     'restrict_checkpoint_loading',
 ]

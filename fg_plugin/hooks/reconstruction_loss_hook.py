@@ -29,7 +29,7 @@ class ReconstructionLossHook(Hook):
 
 # A function of the module, not of this hook: copies of the model, such as the moving average of its weights, keep it.
 def _add_reconstruction_loss(model: nn.Module, args: Any, losses: Any) -> Any:
-    if not isinstance(losses, dict):
+    if not model.training or not isinstance(losses, dict):
         return None
     pending = pending_reconstruction_loss(model)
     return None if pending is None else {**losses, 'loss_rec': pending}

@@ -21,3 +21,11 @@ _LAYER_CLASSES: dict[type[nn.Conv2d], type[FilterRepoConv]] = {
 def layer_class(conv: nn.Conv2d) -> type[FilterRepoConv] | None:
     """Return the generated-filter layer for a convolution of this class, None if there is none."""
     return _LAYER_CLASSES.get(type(conv))
+
+
+def add_host_conv(cls: type[nn.Conv2d]) -> None:
+    """Let convolutions of class ``cls`` be replaced, which should convolve as ``nn.Conv2d`` does.
+
+    With a true attribute ``same_pad``, they pad for their input's size instead of by ``padding``, as ``Conv2dSame``.
+    """
+    _LAYER_CLASSES[cls] = FilterRepoConv
