@@ -59,7 +59,9 @@ def draw_embedding_grid(
                 _scatter_groups(axes, points, colouring)
     if colouring.names is None:
         if scatter is not None:
-            figure.colorbar(scatter, ax=grid, label=colouring.title, shrink=0.6, pad=0.02)
+            figure.colorbar(
+                scatter, ax=grid, label=colouring.title, shrink=1 / len(rows), aspect=30, pad=0.02, anchor=(0, 1)
+            )
     else:
         handles = [
             Line2D([], [], color=_colour(index, colouring.names), marker='o', linestyle='', label=name[:24])
@@ -74,7 +76,7 @@ def _scatter_groups(axes: Axes, points: np.ndarray, colouring: Colouring) -> Non
     # The rest first, so that it hides nothing.
     for group in reversed(range(len(names))):
         chosen = points[colouring.values == group]
-        axes.scatter(*chosen.T, color=_colour(group, names), s=9, linewidths=0)
+        axes.scatter(chosen[:, 0], chosen[:, 1], color=_colour(group, names), s=9, linewidths=0)
 
 
 def _colour(group: int, names: Sequence[str]) -> Any:

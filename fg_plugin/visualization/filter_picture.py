@@ -31,7 +31,7 @@ def draw_filters(
         rows += [(f'{caption}: filters', image, filters), (f'{caption}: minus mean', None, own)]
     columns = max(len(base), len(mean)) + 1
     figure = Figure(figsize=(0.62 * columns + 2.2, 0.66 * len(rows) + 0.8), dpi=110, layout='constrained')
-    figure.suptitle(title)
+    figure.suptitle(f'{title}\nBase filters, filters and differences have a scale each.', fontsize='medium')
     grid = figure.subplots(len(rows), columns, squeeze=False)
     limits = {
         'base': _limit(base),
