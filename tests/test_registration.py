@@ -24,7 +24,10 @@ def run_python(code: str) -> subprocess.CompletedProcess:
         (TRANSFORMS, 'BatchRandomFlip BatchRandomCrop'),
         (FUNCTIONS, 'batch_collate'),
         (METRICS, 'Accuracy NormalizedMeanError'),
-        (HOOKS, 'AtomicCheckpointHook EpochSeedHook NonFiniteLossHook StrictLoadHook ThroughputHook'),
+        (
+            HOOKS,
+            'AtomicCheckpointHook EpochSeedHook NonFiniteLossHook ReconstructionLossHook StrictLoadHook ThroughputHook',
+        ),
         (OPTIM_WRAPPERS, 'CPUAmpOptimWrapper'),
         (VISUALIZERS, 'FGVisualizer'),
     ],
