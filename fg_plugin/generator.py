@@ -144,6 +144,11 @@ class FilterGenerator(nn.Module):
         if self.autoencoder.decoder is None:
             self.autoencoder.keep_(self.levels[-1] + 1)
 
+    @property
+    def has_pending_loss(self) -> bool:
+        """Whether there is a reconstruction loss that nothing has taken."""
+        return self._pending_loss is not None
+
     def take_reconstruction_loss(self) -> Tensor | None:
         """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None."""
         loss, self._pending_loss = self._pending_loss, None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fg_plugin.convert_convs import generated_layers, replace_modules_
+from fg_plugin.convert_convs import replace_modules_
 from fg_plugin.layers import FilterRepoConv
 
 
@@ -22,6 +22,11 @@ def keep_values(tensors: Iterable[Tensor]) -> Callable[[], None]:
             tensor.copy_(values)
 
     return put_back
+
+
+def layers_of(model: nn.Module) -> dict[str, FilterRepoConv]:
+    """Return the generated-filter layers of ``model`` by name; none if its filters were frozen."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, FilterRepoConv)}
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def plain_convs(model: nn.Module, takes_values: bool) -> Iterator[list[nn.Parame
         ValueError: Inside the block, if a convolution is to load generated filters, or a layer has more base filters
             than the loaded convolution has filters.
     """
-    layers = generated_layers(model)
+    layers = layers_of(model)
     loaded: set[FilterRepoConv] = set()
     convs = {layer: _plain(layer) for layer in layers.values()}
     handles = [

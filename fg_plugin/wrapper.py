@@ -1,10 +1,12 @@
 """The wrapper that gives any registered backbone generated filters."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule, PretrainedInit, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -12,12 +14,12 @@ from torch import Tensor, nn
 from fg_plugin.adopted_layers import adopt_layers_
 from fg_plugin.bare_checkpoints import move_bare_keys_
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
-from fg_plugin.convert_convs import convert_convs_, generated_layers
+from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
 from fg_plugin.generated_model import drop_unused_levels_
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layers import FilterRepoConv
-from fg_plugin.plain_init import keep_values, plain_convs
+from fg_plugin.plain_init import keep_values, layers_of, plain_convs
 
 
 @MODELS.register_module()
@@ -62,6 +64,8 @@ class FGBackboneWrapper(BaseModule):
     _is_given = False
     # Prefix of the wrapper's keys in the checkpoint of a bare backbone, while it loads one.
     _bare_prefix: str | None = None
+    # Of a reconstruction loss that nothing takes.
+    _has_warned = False
 
     def __init__(
         self,
@@ -115,12 +119,25 @@ class FGBackboneWrapper(BaseModule):
         """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""
         if is_conditioned(self, x.shape[0]):
             return self.backbone(x)
+        self._warn_of_a_lost_loss()
         with conditioning_scope(self.condition(x)):
             return self.backbone(x)
 
     def condition(self, x: Tensor) -> Conditioning:
         """Return the codes of inputs ``x`` (B, C, H, W), normalised as the backbone's inputs are."""
         return Conditioning(self, self.generator(x))
+
+    def _warn_of_a_lost_loss(self) -> None:
+        if torch.compiler.is_compiling() or self._has_warned or not (self.training and self.generator.has_pending_loss):
+            return
+        self._has_warned = True
+        warnings.warn(
+            'Nothing has taken the reconstruction loss of the previous training forward, so that it does not train the '
+            "decoder. Add dict(type='ReconstructionLossHook') to custom_hooks, or fg_plugin.reconstruction_loss(model) "
+            'to the loss; without the loss, set reconstruction_weight=0. Several forwards before one backward use that '
+            'of the last.',
+            stacklevel=3,
+        )
 
     def init_weights(self) -> None:
         """Initialise the backbone by its own rules, as if it were not converted.
@@ -183,7 +200,7 @@ class FGBackboneWrapper(BaseModule):
         if self._is_given:
             yield from self.backbone.parameters()
             return
-        for layer in generated_layers(self.backbone).values():
+        for layer in layers_of(self.backbone).values():
             yield from layer.coefficient_head.parameters()
             if not layer.preserves_conv:
                 yield layer.weight
@@ -235,7 +252,7 @@ def _accept_bare_checkpoint(wrapper: Any, keys: Any) -> None:
     if prefix is None:
         return
     ours = [f'{prefix}generator.']
-    for name, layer in generated_layers(wrapper.backbone).items():
+    for name, layer in layers_of(wrapper.backbone).items():
         layer_prefix = f'{prefix}backbone.{name}.'
         ours.append(f'{layer_prefix}coefficient_head.')
         complete = layer.num_base_filters == layer.out_channels and f'{layer_prefix}weight' not in keys.missing_keys

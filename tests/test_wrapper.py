@@ -1,6 +1,7 @@
 import copy
 import pickle
 import threading
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from reference import generated_conv
 from torch import nn
 
 import fg_plugin.registration  # noqa: F401
+from fg_plugin.convert_convs import freeze_convs_
 from fg_plugin.generator import reconstruction_loss
 from fg_plugin.hooks import CheckpointMismatchError, StrictLoadHook
 from fg_plugin.layers import FilterRepoConv
@@ -606,6 +608,32 @@ def test_builds_from_a_registered_backbone():
         'up.2.conv': 1,
         'up.3.conv': 0,
     }
+
+
+def test_warns_once_of_a_reconstruction_loss_that_nothing_takes():
+    wrapper = make_wrapper()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        wrapper(images())
+        reconstruction_loss(wrapper)
+        wrapper(images())
+        wrapper.eval()(images())
+        make_wrapper(reconstruction_weight=0)(images())
+    wrapper.train()
+    with pytest.warns(UserWarning, match=r"Add dict\(type='ReconstructionLossHook'\) to custom_hooks"):
+        wrapper(images())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        wrapper(images())
+
+
+def test_init_weights_leaves_frozen_filters():
+    wrapper = make_wrapper(dict(type=Backbone))
+    freeze_convs_(wrapper.backbone, wrapper.generator.mean_codes([images()]))
+    expected = wrapper.eval()(images())
+    wrapper.load_state_dict(wrapper.state_dict())
+    Outer(wrapper, OUTER).init_weights()
+    torch.testing.assert_close(wrapper(images()), expected)
 
 
 def test_refuses_a_convolution_as_backbone():
