@@ -84,7 +84,6 @@ custom_hooks = [
     dict(type='ReconstructionLossHook'),
     dict(type='EpochSeedHook'),
     dict(type='NonFiniteLossHook'),
-    dict(type='StrictLoadHook'),
 ]
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_level = 'INFO'

@@ -119,7 +119,6 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='ReconstructionLossHook'),
     dict(type='NonFiniteLossHook'),
-    dict(type='StrictLoadHook'),
 ]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
