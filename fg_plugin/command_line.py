@@ -36,7 +36,9 @@ def key_value(text: str) -> tuple[str, Any]:
     """Read ``KEY=VALUE``, with a Python literal or else a text as the value."""
     key, separator, value = text.partition('=')
     if not key or not separator:
-        raise argparse.ArgumentTypeError(f'should be KEY=VALUE, but got {text!r}')
+        raise argparse.ArgumentTypeError(
+            f'should be KEY=VALUE, but got {text!r}; files and folders come before the options'
+        )
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -39,7 +39,8 @@ def load_model(
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint should be an existing file, but got {path}')
     if str(source).endswith('.py'):
-        # Imported here: timm's names work without MMEngine.
+        # Imported here: timm's names work without MMEngine. The first says how to install it.
+        import fg_plugin.registration  # noqa: F401
         from fg_plugin.inference.config_model import load_config_model
 
         loaded = load_config_model(Path(source), path, dict(options or {}), input_size)

@@ -41,7 +41,9 @@ def load_timm_model(
             f'options that it was trained with, such as num_classes=10. {_first_differences(error)}'
         ) from error
     config = resolve_model_data_config(model)
-    size = (config['input_size'][0], *(input_size or config['input_size'][1:]))
+    # The data config is that of the pretrained model, whatever in_chans this one has.
+    channels = timm.models.get_model_input_config(model)['input_size'][0]
+    size = (channels, *(input_size or config['input_size'][1:]))
     host = host_input(model, size)
     transform = create_transform(**{**config, 'input_size': size, 'mean': host.mean, 'std': host.std})
     return LoadedModel(

@@ -15,7 +15,7 @@ def draw_filters(
     """Draw, row by row, base filters, mean generated filters, and for some samples how theirs differ from the mean.
 
     A filter over one channel or three is drawn as an image. Others are drawn as the mean over their channels; 1x1
-    filters as a row of their weights.
+    filters as a square of their weights, one a channel.
 
     Args:
         base: ``(M, C, kh, kw)``.

@@ -1,0 +1,129 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
+
+from fg_plugin import UnknownArchitectureError
+from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError
+from fg_plugin.inference import list_images, load_model, predict_files
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_config_tells_task_size_and_classes(tmp_path):
+    checkpoint = save_config_model(tmp_path / 'digits.pth', dataset_meta={'classes': tuple('abcdefghij')})
+    loaded = load_model(DIGITS, checkpoint)
+    assert (loaded.task, loaded.input_size, loaded.classes) == ('classification', (1, 28, 28), tuple('abcdefghij'))
+    assert not loaded.network.training
+    assert load_model(DIGITS, checkpoint, classes=['x'] * 10).classes == ('x',) * 10
+
+
+def test_a_plain_config_loads_and_generates_nothing(tmp_path):
+    config = DIGITS.with_name('demo_digits_baseline.py')
+    loaded = load_model(config, save_config_model(tmp_path / 'plain.pth', config))
+    assert loaded.task == 'classification'
+    with pytest.raises(ValueError, match=r'one part that generates filters .* but .*demo_digits_baseline.py has none'):
+        _ = loaded.host
+
+
+def test_a_timm_name_tells_size_and_normalisation(tmp_path):
+    options = dict(num_classes=10, in_chans=1)
+    loaded = load_model('fg_test_resnet', save_timm_model(tmp_path / 'resnet.pth', **options), options=options)
+    assert (loaded.task, loaded.input_size, loaded.classes) == ('classification', (1, 160, 160), None)
+    (path,) = save_images(tmp_path / 'images', 1, (200, 180))
+    with torch.no_grad():
+        (result,) = predict_files(loaded, [path])
+    assert result.prediction.name == str(result.prediction.label)
+    wide = load_model('fg_test_resnet', tmp_path / 'resnet.pth', options=options, input_size=(64, 96))
+    assert wide.input_size == (1, 64, 96)
+
+
+def test_outputs_of_imagenet_have_its_names(tmp_path):
+    loaded = load_model('test_resnet', save_timm_model(tmp_path / 'resnet.pth', 'test_resnet'))
+    assert loaded.classes[:2] == ('tench, Tinca tinca', 'goldfish, Carassius auratus')
+
+
+@pytest.mark.parametrize(
+    ('source', 'options', 'error', 'message'),
+    [
+        ('fg_tset_resnet', {}, UnknownArchitectureError, 'Closest names: test_resnet'),
+        ('configs/demo_digit.py', {}, FileNotFoundError, 'the closest are configs/demo_digits.py'),
+        ('fg_test_resnet', {'num_classes': 5}, ValueError, r'created here \(num_classes=5\).* such as num_classes=10'),
+        ('fg_test_resnet', {'num_classes': 0}, ValueError, 'should be a classifier'),
+        (str(DIGITS), {}, CheckpointMismatchError, 'missing in the checkpoint: backbone.backbone.conv1.bias'),
+    ],
+)
+def test_a_wrong_model_is_named(tmp_path, monkeypatch, source, options, error, message):
+    monkeypatch.chdir(ROOT)
+    checkpoint = save_timm_model(tmp_path / 'resnet.pth', num_classes=10)
+    with pytest.raises(error, match=message):
+        load_model(source, checkpoint, options=options)
+
+
+@pytest.mark.parametrize('source', ['fg_test_resnet', DIGITS])
+@pytest.mark.parametrize('name', ['weights.pth', 'weights.safetensors'])
+def test_a_damaged_checkpoint_is_named(tmp_path, source, name):
+    with pytest.raises(FileNotFoundError, match=f'existing file, but got .*{name}'):
+        load_model(source, tmp_path / name)
+    (tmp_path / name).write_bytes(b'\x80\x02nothing of use')
+    with pytest.raises(ValueError, match=f'holds weights only, but .*{name} cannot be read'):
+        load_model(source, tmp_path / name)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ('echo run',)
+
+
+@pytest.mark.parametrize('source', ['fg_test_resnet', DIGITS])
+def test_a_checkpoint_runs_no_code(tmp_path, source, capfd):
+    torch.save({'state_dict': Malicious()}, tmp_path / 'bad.pth')
+    with pytest.raises(ValueError, match=r'holds weights only, but .*bad.pth cannot be read'):
+        load_model(source, tmp_path / 'bad.pth')
+    assert 'run' not in capfd.readouterr().out.splitlines()
+
+
+def test_landmarks_need_a_codec_and_size_from_the_config(tmp_path):
+    loaded = load_model(UNET, save_config_model(tmp_path / 'unet.pth', UNET, SMALL_UNET), options=SMALL_UNET)
+    assert (loaded.task, loaded.input_size) == ('landmarks', (3, 64, 64))
+
+
+def test_timm_names_work_without_mmengine(tmp_path):
+    save_timm_model(tmp_path / 'resnet.pth', num_classes=10)
+    save_images(tmp_path / 'images', 6, (64, 64), 'RGB')
+    model, options = ['fg_test_resnet', 'resnet.pth'], ['--input-size', '64', '--model-kwargs', 'num_classes=10']
+    calls = {
+        'export': [*model, *options, '--format', 'safetensors'],
+        'infer': [*model, 'images', *options, '--out-dir', 'predicted'],
+        'analyze_filters': [*model, *options, '--images', 'images', '--out-dir', 'analysis', '--only', 'variance'],
+    }
+    code = f"""
+import runpy, sys
+sys.modules['mmengine'] = sys.modules['mmcv'] = None
+for tool, arguments in {calls!r}.items():
+    sys.argv = [tool, *map(str, arguments)]
+    try:
+        runpy.run_path(r'{ROOT}/tools/' + tool + '.py', run_name='__main__')
+    except SystemExit as done:
+        assert not done.code, tool
+sys.argv = ['infer', r'{DIGITS}', 'resnet.pth', 'images', '--out-dir', 'out']
+runpy.run_path(r'{ROOT}/tools/infer.py', run_name='__main__')
+"""
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert (tmp_path / 'analysis' / 'analysis.json').is_file(), done.stderr
+    # A config needs it, which is one message.
+    assert done.returncode == 1
+    assert "pip install 'fg-plugin[mm]'" in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_no_image_at_all(tmp_path):
+    with pytest.raises(ValueError, match='at least one image, but got '):
+        list_images([tmp_path])

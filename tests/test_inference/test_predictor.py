@@ -1,0 +1,127 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images
+
+from fg_plugin.inference import FailedImage, list_images, load_model, predict_files, read_image
+from fg_plugin.inference.prediction_folder import picture_names, write_predictions
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    return load_model(DIGITS, save_config_model(tmp_path_factory.mktemp('digits') / 'digits.pth'))
+
+
+@pytest.fixture(scope='module')
+def unet(tmp_path_factory):
+    checkpoint = save_config_model(tmp_path_factory.mktemp('unet') / 'unet.pth', UNET, SMALL_UNET)
+    return load_model(UNET, checkpoint, options=SMALL_UNET)
+
+
+@pytest.fixture
+def mixed_folder(tmp_path):
+    """Five images, and four files that are none."""
+    save_images(tmp_path / 'images', 4)
+    folder = tmp_path / 'images'
+    (folder / 'sub').mkdir()
+    shutil.copy(folder / '000.png', folder / 'sub' / '000.png')
+    (folder / 'notes.txt').write_text('no image')
+    (folder / 'empty.png').touch()
+    noise = Image.effect_noise((200, 200), 80)
+    noise.save(folder / 'whole.jpg')
+    (folder / 'truncated.jpg').write_bytes((folder / 'whole.jpg').read_bytes()[:4000])
+    noise.save(folder / 'chunk.png')
+    content = bytearray((folder / 'chunk.png').read_bytes())
+    content[60:80] = bytes(20)
+    (folder / 'chunk.png').write_bytes(content)
+    (folder / 'whole.jpg').unlink()
+    (folder / '.hidden').write_text('left out')
+    return folder
+
+
+FAILING = {'notes.txt', 'empty.png', 'truncated.jpg', 'chunk.png'}
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 32])
+def test_files_that_are_no_images_are_reported_and_the_rest_goes_on(digits, mixed_folder, batch_size):
+    files = [*list_images([mixed_folder]), Path('missing.png')]
+    results = list(predict_files(digits, files, batch_size))
+    assert [result.path for result in results] == files
+    failed = {result.path.name: result.error for result in results if isinstance(result, FailedImage)}
+    assert failed.keys() == FAILING | {'missing.png'}
+    assert all(failed.values())
+    assert failed['missing.png'] == 'the file does not exist'
+    assert failed['notes.txt'] == 'the file holds no image of a known format'
+
+
+def test_predictions_are_those_of_the_model_whatever_the_batch(digits, tmp_path):
+    files = save_images(tmp_path, 5)
+    pixels = torch.stack([torch.tensor(list(Image.open(file).getdata())).view(1, 28, 28) / 255 for file in files])
+    with torch.no_grad():
+        expected = digits.model(pixels, mode='predict')
+    for batch_size in (1, 2, 5):
+        for result, sample in zip(predict_files(digits, files, batch_size), expected, strict=True):
+            assert result.prediction.label == sample['pred_label']
+            assert result.prediction.probability == pytest.approx(sample['pred_scores'].max().item(), abs=1e-5)
+
+
+def test_landmarks_are_in_pixels_of_the_file(unet, tmp_path):
+    # Twice as wide and three times as high as the input: each of its pixels becomes 2 x 3 pixels of the file.
+    (small,) = save_images(tmp_path, 1, (64, 64), 'RGB')
+    large = tmp_path / 'large.png'
+    Image.open(small).resize((128, 192), Image.Resampling.NEAREST).save(large)
+    of_small, of_large = (torch.tensor(result.prediction.landmarks) for result in predict_files(unet, [small, large]))
+    expected = (of_small + 0.5) * torch.tensor([2, 3]) - 0.5
+    torch.testing.assert_close(of_large, expected, rtol=0, atol=0.05)
+    with torch.no_grad():
+        landmarks = unet.outputs(unet.transform(read_image(small, 3)).unsqueeze(0))[1][0]
+    torch.testing.assert_close(of_small, landmarks.double().float(), rtol=0, atol=1e-4)
+
+
+def test_images_are_turned_as_their_exif_data_says(tmp_path):
+    image = Image.new('RGB', (40, 20), 'red')
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / 'turned.jpg', exif=exif)
+    assert read_image(tmp_path / 'turned.jpg', 3).size == (20, 40)
+    assert read_image(tmp_path / 'turned.jpg', 1).mode == 'L'
+
+
+def test_an_output_that_is_not_finite_is_reported(tmp_path):
+    loaded = load_model(DIGITS, save_config_model(tmp_path / 'digits.pth'))
+    with torch.no_grad():
+        loaded.model.head.fc.weight.fill_(float('nan'))
+    (result,) = predict_files(loaded, save_images(tmp_path / 'images', 1))
+    assert result.error == 'the output of the model is not finite'
+
+
+def test_the_folder_holds_every_picture_and_one_json(digits, mixed_folder, tmp_path):
+    files, out = list_images([mixed_folder]), tmp_path / 'out'
+    names = picture_names(files, [mixed_folder])
+    failed = write_predictions(digits, predict_files(digits, files), out, names)
+    report = json.loads((out / 'predictions.json').read_text())
+    assert (
+        {Path(failure['path']).name for failure in report['failed']} == {each.path.name for each in failed} == FAILING
+    )
+    assert {each['picture'] for each in report['predicted']} == {
+        str(path.relative_to(out)) for path in out.rglob('*.png')
+    }
+    assert 'sub/000.png.png' in {each['picture'] for each in report['predicted']}
+    first = report['predicted'][0]
+    assert first.keys() == {'path', 'picture', 'width', 'height', 'label', 'name', 'probability'}
+    assert (first['width'], first['height']) == (28, 28)
+    assert report['model']['task'] == 'classification'
+
+
+def test_pictures_of_one_name_get_numbers(tmp_path):
+    files = [tmp_path / folder / '1.png' for folder in 'abc']
+    assert [str(name) for name in picture_names(files, files)] == ['1.png.png', '1.png_2.png', '1.png_3.png']
+
+
+def test_batch_size_is_positive(digits, tmp_path):
+    with pytest.raises(ValueError, match='batch_size should be at least 1, but got 0'):
+        list(predict_files(digits, save_images(tmp_path, 1), 0))
