@@ -231,4 +231,5 @@ def reconstruction_loss(model: nn.Module) -> Tensor:
             'There is no reconstruction loss to take: it belongs to one training forward and can be taken once. Call '
             'the model on the batch first, then reconstruction_loss(model), once a step.'
         )
-    return next(generators[0].parameters()).new_zeros(())
+    # Of a buffer: fully_shard would make a zero of a parameter a distributed one.
+    return generators[0].input_mean.new_zeros(())

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from fg_plugin.compat import forbid_sync_batch_norm, prepare_launch
+from fg_plugin.compat import explained_sync_batch_norm, prepare_launch
 from fg_plugin.hooks import NonFiniteLossError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -78,13 +77,12 @@ def build_runner(cfg: Config) -> Runner:
 
     Raises:
         OSError: If nothing can be written to the work directory.
-        ValueError: If the model holds synchronised batch normalisation that would run on CPUs.
+        ValueError: If the model does not fit its config, or holds a synchronised batch normalisation on CPUs.
     """
-    _check_work_dir(Path(cfg.work_dir))
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if runner.distributed and not torch.cuda.is_available():
-        forbid_sync_batch_norm(runner.model)
-    return runner
+    if os.environ.get('RANK', '0') == '0':
+        _check_work_dir(Path(cfg.work_dir))
+    with explained_sync_batch_norm():
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from toy_runs import Writing, checkpoints, differences, kill_after_step, train, trained_state
+from toy_runs import KillAfterStep, Writing, checkpoints, differences, train, trained_state
 
 KILLED = -9
 STEPS = {1: 16, 2: 8}  # of the whole training, by the number of processes
@@ -41,7 +41,7 @@ def assert_ends_like(work_dir, expected):
 @pytest.mark.parametrize(('processes', 'step'), KILL_POINTS)
 def test_a_run_killed_after_a_step_goes_on_as_if_it_had_not_been(whole, tmp_path, processes, step):
     victim = step % processes
-    codes = train(tmp_path / 'run', processes=processes, sabotage=kill_after_step(step, victim))
+    codes = train(tmp_path / 'run', processes=processes, sabotage=KillAfterStep(step, victim))
     assert codes[victim] == KILLED
     assert train(tmp_path / 'run', '--resume', processes=processes) == [0] * processes
     assert_ends_like(tmp_path / 'run', whole[processes])
@@ -49,7 +49,7 @@ def test_a_run_killed_after_a_step_goes_on_as_if_it_had_not_been(whole, tmp_path
 
 def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
     for step in (2, 5, 6, 13, 15):
-        assert train(tmp_path / 'run', '--resume', sabotage=kill_after_step(step)) == [KILLED]
+        assert train(tmp_path / 'run', '--resume', sabotage=KillAfterStep(step)) == [KILLED]
     assert train(tmp_path / 'run', '--resume') == [0]
     assert_ends_like(tmp_path / 'run', whole[1])
 

@@ -24,7 +24,7 @@ from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
 from fg_plugin.compat.checkpoint_globals import allow_checkpoint_globals
 from fg_plugin.compat.checkpoint_loader import restrict_checkpoint_loading
 from fg_plugin.compat.cpu_amp import AMP_DTYPES, CPUAmpOptimWrapper, enable_amp
-from fg_plugin.compat.cpu_process_group import forbid_sync_batch_norm, prepare_launch
+from fg_plugin.compat.cpu_process_group import explained_sync_batch_norm, prepare_launch
 from fg_plugin.compat.supported_versions import check_versions, installed_versions
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     'allow_checkpoint_globals',
     'check_versions',
     'enable_amp',
-    'forbid_sync_batch_norm',
+    'explained_sync_batch_norm',
     'installed_versions',
     'prepare_launch',
     'restrict_checkpoint_loading',

@@ -6,6 +6,7 @@ fails. Both also execute the text of ``meta['config']`` of a resumed checkpoint 
 safetensors.
 """
 
+import errno
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -53,13 +54,19 @@ def _as_data(name: str, load: Callable[[], Any]) -> Any:
     try:
         checkpoint = load()
     except pickle.UnpicklingError as error:
+        reason = _refused(error)
+        if reason is None:
+            raise _unreadable(name, error) from error
         raise ValueError(
             f'a checkpoint should hold tensors and plain values only, but {name} asks for more, which could be any '
-            f'code; nothing of it was run ({_reason(error)}). Where you trust the file, save its weights anew with '
+            f'code; nothing of it was run ({reason}). Where you trust the file, save its weights anew with '
             'safetensors, or allow its classes by torch.serialization.add_safe_globals in a module of custom_imports'
         ) from error
-    except OSError:
-        raise
+    except OSError as error:
+        # What torch raises for half a file.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _unreadable(name, error) from error
     except Exception as error:  # A damaged file can end in any exception.
         raise _unreadable(name, error) from error
     if isinstance(checkpoint, dict) and isinstance(checkpoint.get('meta'), dict):
@@ -83,7 +90,8 @@ def _unreadable(name: str, error: Exception) -> ValueError:
     )
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
+def _refused(error: pickle.UnpicklingError) -> str | None:
+    """What of the file was refused, or None if it is no pickle at all."""
     # The rest of torch's message is advice to turn the protection off.
     lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if 'GLOBAL' in line or 'should ask only' in line), 'it is no plain pickle')
+    return next((line for line in lines if 'GLOBAL' in line or 'should ask only' in line), None)

@@ -5,12 +5,13 @@ mmengine 0.10.7 and onedl-mmengine 0.10.12 select a CUDA device before they crea
 exists already and the config's model wrapper says ``device_ids=None``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from torch import nn
 
 _SYNC_BATCH_NORM = (
     'PyTorch synchronises batch normalisation over GPUs only. For several processes on CPUs, use nn.GroupNorm in the '
@@ -52,15 +53,16 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
 
 
-def forbid_sync_batch_norm(model: nn.Module) -> None:
-    """Refuse a model that could not do its first step on a CPU.
+@contextmanager
+def explained_sync_batch_norm() -> Iterator[None]:
+    """Add the ways out where PyTorch refuses a model with ``nn.SyncBatchNorm``.
 
     Raises:
-        ValueError: Names its first ``nn.SyncBatchNorm``.
+        ValueError: As PyTorch does.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.SyncBatchNorm):
-            raise ValueError(
-                f'the model should hold no nn.SyncBatchNorm on a machine without CUDA devices, but got {name!r}: '
-                f'{_SYNC_BATCH_NORM}'
-            )
+    try:
+        yield
+    except ValueError as error:
+        if 'SyncBatchNorm' not in str(error):
+            raise
+        raise ValueError(f'{error}: {_SYNC_BATCH_NORM}') from error

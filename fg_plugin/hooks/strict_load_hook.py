@@ -29,6 +29,9 @@ class StrictLoadHook(Hook):
         CheckpointMismatchError: Names the keys that are missing, unexpected or of another shape.
     """
 
+    # Before EMAHook, whose own loading fails without saying why.
+    priority = 'HIGH'
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the runner's model."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

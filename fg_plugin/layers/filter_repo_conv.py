@@ -283,9 +283,11 @@ class FilterRepoConv(nn.Conv2d):
         """Refuse a new ``weight``: code that folds a batch normalisation into a convolution assigns one.
 
         Raises:
-            RuntimeError: If ``weight`` is assigned after construction, except by ``load_state_dict(assign=True)``.
+            RuntimeError: If ``weight`` is assigned after construction, except by ``load_state_dict(assign=True)`` and
+                by ``fully_shard``, which exchanges a parameter and its shard.
         """
-        if name == 'weight' and 'coefficient_head' in self.__dict__.get('_modules', ()) and not self._loading:
+        complete = 'coefficient_head' in self.__dict__.get('_modules', ())
+        if name == 'weight' and complete and not (self._loading or _is_shard(value) or _is_shard(self.weight)):
             raise RuntimeError(
                 f"The weight of the generated-filter layer '{self.name}' is a filter repository and cannot be replaced "
                 f'by another weight, as fusing it with a batch normalisation does: the filters are combined from it '
@@ -463,3 +465,8 @@ def _factorise(weight: Tensor, num_base_filters: int) -> tuple[Tensor, Tensor, f
     energy = singular_values.square()
     kept = (energy[:num_base_filters].sum() / energy.sum().clamp_min(torch.finfo(energy.dtype).tiny)).item()
     return right.unflatten(1, weight.shape[1:]), coefficients, kept
+
+
+def _is_shard(tensor: Any) -> bool:
+    # A DTensor: importing its class takes long.
+    return hasattr(tensor, 'device_mesh')

@@ -1,5 +1,6 @@
-"""tools/train.py in forked processes, which start at once and can be killed at any step or write."""
+"""tools/train.py in processes that start at once and can be killed at any step or write."""
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -8,15 +9,21 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import mmengine.config.config
 import mmengine.hooks.checkpoint_hook
+import pytest
 import torch
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner.checkpoint import CheckpointLoader
+
+import fg_plugin.hooks
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'tests' / 'toy' / 'toy_fg_config.py'
@@ -25,20 +32,20 @@ Sabotage = Callable[[int], None]
 """What is done in each process, of the given rank, before its training starts."""
 
 
-def train(work_dir: Path, *arguments: str | Path, processes: int = 1, sabotage: Sabotage | None = None) -> list[int]:
-    """Train the toy of toy_fg_config.py and return the exit code of each process.
+def in_processes(processes: int, target: Callable[..., None], *arguments: Any) -> list[int]:
+    """Run ``target(rank, *arguments)`` in processes with torchrun's environment; return their exit codes.
 
-    As under torchrun, the other processes are ended when one fails. What they print is added to
-    ``<work_dir>.<rank>.txt``.
+    They are forked from one that has imported everything and done nothing: autograd cannot be used in a fork of a
+    process that has used it. ``target`` has to be found by its module. As under torchrun, the other processes are ended
+    when one fails.
     """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
-    launcher = ['--launcher', 'pytorch' if processes > 1 else 'none']
-    command = [str(word) for word in (CONFIG, '--work-dir', work_dir, *launcher, *arguments)]
-    context = multiprocessing.get_context('fork')
+    context = _fork_server()
+    environment = dict(os.environ)
     running = [
-        context.Process(target=_train, args=(rank, processes, port, command, Path(f'{work_dir}.{rank}.txt'), sabotage))
+        context.Process(target=_prepared, args=(rank, processes, port, environment, target, arguments))
         for rank in range(processes)
     ]
     for process in running:
@@ -53,17 +60,46 @@ def train(work_dir: Path, *arguments: str | Path, processes: int = 1, sabotage: 
     return [process.exitcode or 0 for process in running]
 
 
-def _train(rank: int, processes: int, port: int, command: list[str], log: Path, sabotage: Sabotage | None) -> None:
-    # The threads of the parent do not exist here.
+@cache
+def _fork_server() -> Any:
+    paths = [str(ROOT), str(ROOT / 'tests' / 'toy'), os.environ.get('PYTHONPATH', '')]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', os.pathsep.join(paths))
+        context = multiprocessing.get_context('forkserver')
+        context.set_forkserver_preload(['toy_distributed_checks'])
+        forkserver.ensure_running()
+    return context
+
+
+def _prepared(
+    rank: int, processes: int, port: int, environment: dict[str, str], target: Callable[..., None], arguments: tuple
+) -> None:
     torch.set_num_threads(1)
+    names = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=processes, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    os.environ.update(environment)
+    os.environ.update({name: str(value) for name, value in names.items()})
+    target(rank, *arguments)
+
+
+def train(work_dir: Path, *arguments: str | Path, processes: int = 1, sabotage: Sabotage | None = None) -> list[int]:
+    """Train the toy of toy_fg_config.py; return the exit code of each process.
+
+    What the processes print is added to ``<work_dir>.<rank>.txt``.
+    """
+    launcher = ['--launcher', 'pytorch' if processes > 1 else 'none']
+    command = [str(word) for word in (CONFIG, '--work-dir', work_dir, *launcher, *arguments)]
+    return in_processes(processes, _train, command, work_dir, sabotage)
+
+
+def printed(work_dir: Path) -> str:
+    """What the processes of the trainings in ``work_dir`` have printed, one after the other."""
+    return ''.join(path.read_text() for path in sorted(work_dir.parent.glob(f'{work_dir.name}.*.txt')))
+
+
+def _train(rank: int, command: list[str], work_dir: Path, sabotage: Sabotage | None) -> None:
     # Formatting the text of the config for each checkpoint takes longer than the training.
     mmengine.config.config.FormatCode = lambda text, **_: (text, True)  # type: ignore[attr-defined]
-    with log.open('a') as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    if processes > 1:
-        names = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=processes, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
-        os.environ.update({name: str(value) for name, value in names.items()})
+    sys.stdout = sys.stderr = work_dir.with_name(f'{work_dir.name}.{rank}.txt').open('a', buffering=1)
     if sabotage is not None:
         sabotage(rank)
     sys.argv = ['train.py', *command]
@@ -74,20 +110,81 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_after_step(step: int, victim: int = 0) -> Sabotage:
-    """Kill one process after a training step, counted from the start of the training."""
+@dataclass
+class KillAfterStep:
+    """Kills one process after a training step, counted from the start of the training."""
 
-    def sabotage(rank: int) -> None:
+    step: int
+    victim: int = 0
+
+    def __call__(self, rank: int) -> None:
+        """The sabotage of a process."""
         run_iter = EpochBasedTrainLoop.run_iter
 
-        def run_and_die(self: Any, *args: Any) -> None:
-            run_iter(self, *args)
-            if self.iter == step and rank == victim:
+        def run_and_die(loop: Any, *args: Any) -> None:
+            run_iter(loop, *args)
+            if loop.iter == self.step and rank == self.victim:
                 _kill()
 
         EpochBasedTrainLoop.run_iter = run_and_die  # type: ignore[method-assign]
 
-    return sabotage
+
+@dataclass
+class RecordWriting:
+    """Lets the processes after the first list the files in ``folder`` that they open for writing."""
+
+    folder: Path
+    report: Path
+
+    def __call__(self, rank: int) -> None:
+        """The sabotage of a process."""
+        if rank > 0:
+            sys.addaudithook(self._record)
+
+    def _record(self, event: str, arguments: tuple) -> None:
+        path, flags = (str(arguments[0]), arguments[2]) if event == 'open' else ('', 0)
+        if path.startswith(str(self.folder)) and flags & (os.O_WRONLY | os.O_RDWR):
+            descriptor = os.open(self.report, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, f'{path}\n'.encode())
+            os.close(descriptor)
+
+
+@dataclass
+class FullDisk:
+    """Makes the file system full when half of a file whose name begins with ``name`` is written."""
+
+    name: str
+
+    def __call__(self, rank: int = 0) -> None:
+        """The sabotage of a process."""
+        path_open = Path.open
+
+        def open_path(path: Path, mode: str = 'r', *args: Any, **kwargs: Any) -> Any:
+            file = path_open(path, mode, *args, **kwargs)
+            return _FullFile(file) if 'w' in mode and path.name.startswith(self.name) else file
+
+        Path.open = open_path  # type: ignore[method-assign, assignment]
+
+
+class _FullFile:
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> '_FullFile':
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        self.file.__exit__(*args)
+
+    def write(self, data: Any) -> int:
+        self.file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def own_disk(rank: int) -> None:
+    """The sabotage of a second node that does not see the checkpoints of the first."""
+    if rank == 1:
+        fg_plugin.hooks.latest_checkpoint = lambda work_dir: None  # type: ignore[assignment]
 
 
 class Writing:
