@@ -2,13 +2,11 @@
 
 import argparse
 import ast
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from fg_plugin.error_report import errors_as_messages
 from fg_plugin.inference import LoadedModel, load_model
 
 USER_ERRORS = (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError)
@@ -65,14 +63,6 @@ def load_from_arguments(args: argparse.Namespace) -> LoadedModel:
     )
 
 
-@contextmanager
-def reported_errors(show_traceback: bool, errors: tuple[type[Exception], ...] = USER_ERRORS) -> Iterator[None]:
+def reported_errors(show_traceback: bool) -> AbstractContextManager[None]:
     """Print an error of the user's input as one message and exit with status 1."""
-    try:
-        yield
-    except errors as error:
-        if show_traceback:
-            traceback.print_exc()
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f'\nerror: {text}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
-        sys.exit(1)
+    return errors_as_messages(show_traceback, USER_ERRORS)

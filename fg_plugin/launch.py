@@ -4,9 +4,7 @@ import argparse
 import difflib
 import errno
 import os
-import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from fg_plugin.compat import explained_sync_batch_norm, prepare_launch
+from fg_plugin.error_report import errors_as_messages, message_of
 from fg_plugin.hooks import NonFiniteLossError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -88,13 +87,8 @@ def build_runner(cfg: Config) -> Runner:
 @contextmanager
 def reported_errors(show_traceback: bool) -> Iterator[None]:
     """Print an error of the user's input as one message and exit with status 1; end the process group."""
-    try:
+    with errors_as_messages(show_traceback, _USER_ERRORS, _message):
         yield
-    except _USER_ERRORS as error:
-        if show_traceback:
-            traceback.print_exc()
-        print(f'\nerror: {_message(error)}\n(--traceback shows where it was raised)', file=sys.stderr, flush=True)
-        sys.exit(1)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
@@ -113,12 +107,9 @@ def _check_work_dir(work_dir: Path) -> None:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, KeyError) and error.args:
-        return str(error.args[0])
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    text = error.strerror if error.filename is None else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) and '--resume' not in text:
+    text = message_of(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full and '--resume' not in text:
         text += '; the checkpoints that were saved are whole: make room and go on with --resume'
     return text
 
