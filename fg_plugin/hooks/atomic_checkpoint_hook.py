@@ -36,10 +36,10 @@ class _KeepUntilReplaced(AtomicLocalBackend):
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook`` on local disk, safe against a run killed at any moment.
 
-    Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before: a run
-    killed in between leaves one more. The pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does without.
-    A validation outside training (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in an
-    error. The arguments are those of ``CheckpointHook``, except that files are always local.
+    Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before: a
+    run killed in between leaves one more. The pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does
+    without. A validation outside training (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in
+    an error. The arguments are those of ``CheckpointHook``, except that files are always local.
 
     Raises:
         OSError: If a checkpoint cannot be saved; names the last good one.
@@ -56,6 +56,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._check_epoch_boundary(runner)
         super().before_train(runner)
+        self._forget_best_of_other_folders()
         self._remove_unfinished_files()
         self.file_backend = _KeepUntilReplaced()
         self._training = True
@@ -89,6 +90,18 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         with self._saving(runner):
             super()._save_best_checkpoint(runner, metrics)
+
+    def _forget_best_of_other_folders(self) -> None:
+        """Leave alone the best checkpoint of a run in another folder that this one goes on from."""
+        single = getattr(self, 'best_ckpt_path', None)
+        if single is not None:
+            self.best_ckpt_path = self._own(single)
+        several = getattr(self, 'best_ckpt_path_dict', {})
+        several.update({name: path and self._own(path) for name, path in several.items()})
+
+    def _own(self, path: str) -> str | None:
+        own = Path(self.out_dir, Path(path).name)
+        return str(own) if own.is_file() else None
 
     @contextmanager
     def _saving(self, runner: Runner) -> Iterator[None]:
