@@ -77,7 +77,7 @@ def build_plain(loaded: LoadedModel) -> nn.Module:
     from fg_plugin.launch import read_config
 
     cfg = read_config(Path(loaded.source), loaded.options)
-    cfg.model = without_wrappers(cfg.model.to_dict())
+    cfg.model = without_wrappers(cfg.model)
     return build_config_model(cfg)
 
 

@@ -83,9 +83,12 @@ def load_config_model(
 
 
 def build_config_model(cfg: Config) -> Any:
-    """Build the model of ``cfg``, uninitialised."""
+    """Build the model of ``cfg`` as a Runner does, uninitialised."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    return MODELS.build(cfg.model)
+    model = cfg.model
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model)
 
 
 def normalisation(preprocessor: nn.Module) -> tuple[Tensor | None, Tensor | None]:

@@ -1,6 +1,8 @@
 """Convolutional backbones of mmpretrain, or of its maintained fork, inside its ImageClassifier."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ from mmengine.runner.checkpoint import load_checkpoint
 from PIL import Image
 
 import fg_plugin.registration  # noqa: F401
+from fg_plugin.export import export_file
+from fg_plugin.inference import list_images, load_model
+from fg_plugin.inference.batches import input_batches
+from fg_plugin.inference.config_model import build_config_model
+from fg_plugin.launch import read_config
 
 REASON = 'needs mmpretrain or onedl-mmpretrain: python tests/clients/run.py'
 pytest.importorskip('mmpretrain.models', reason=REASON)
@@ -290,3 +297,31 @@ def test_config_trains_and_loads(tmp_path):
     scalars = runner.message_hub.log_scalars
     assert {'train/loss_rec', 'val/accuracy/top1'} <= scalars.keys()
     assert Path(runner.work_dir, 'epoch_1.pth').is_file()
+
+
+def test_frozen_checkpoint_loads_without_fg_plugin(tmp_path):
+    make_image_folder(tmp_path / 'images')
+    config = ROOT / 'configs' / 'mmpretrain' / 'fg_resnet18_cifar10.py'
+    torch.manual_seed(0)
+    model = build_config_model(read_config(config))
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'fg.pth')
+    loaded = load_model(config, tmp_path / 'fg.pth')
+    batches, _ = input_batches(loaded, list_images([tmp_path / 'images']))
+    export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=batches)
+    inputs = loaded.normalise(batches[0])
+    torch.save((inputs, loaded.model(inputs).detach()), tmp_path / 'expected.pt')
+    plain = read_config(config).model.to_dict()
+    plain['backbone'] = plain['backbone']['backbone']
+    code = f"""
+import sys
+sys.modules['fg_plugin'] = None
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+init_default_scope('mmpretrain')
+model = MODELS.build({plain!r}).eval()
+model.load_state_dict(torch.load(r'{tmp_path / 'plain.pth'}', weights_only=True)['state_dict'])
+inputs, expected = torch.load(r'{tmp_path / 'expected.pt'}')
+assert torch.equal(model(inputs), expected)
+"""
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=200)
