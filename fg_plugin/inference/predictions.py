@@ -70,8 +70,16 @@ def decode_predictions(
 
 
 def class_name(loaded: LoadedModel, label: int) -> str:
-    """Return the name of a class, or its number where the names are unknown."""
-    return str(label) if loaded.classes is None else str(loaded.classes[label])
+    """Return the name of a class, or its number where the names are unknown.
+
+    Raises:
+        ValueError: If there are fewer names than classes.
+    """
+    if loaded.classes is None:
+        return str(label)
+    if label >= len(loaded.classes):
+        raise ValueError(f'classes should name each class, but there are {len(loaded.classes)} names and class {label}')
+    return str(loaded.classes[label])
 
 
 def _to_image(points: Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:

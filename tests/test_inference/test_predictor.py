@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -120,6 +121,12 @@ def test_the_folder_holds_every_picture_and_one_json(digits, mixed_folder, tmp_p
 def test_pictures_of_one_name_get_numbers(tmp_path):
     files = [tmp_path / folder / '1.png' for folder in 'abc']
     assert [str(name) for name in picture_names(files, files)] == ['1.png.png', '1.png_2.png', '1.png_3.png']
+
+
+def test_every_class_needs_a_name(digits, tmp_path):
+    few = dataclasses.replace(digits, classes=())
+    with pytest.raises(ValueError, match='should name each class, but there are 0 names and class'):
+        list(predict_files(few, save_images(tmp_path, 1)))
 
 
 def test_batch_size_is_positive(digits, tmp_path):

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from fg_plugin.visualization.prediction_image import draw_prediction
+
+
+def red(picture):
+    pixels = np.asarray(picture).astype(int)
+    return (pixels[..., 0] > 200) & (pixels[..., 1:].sum(-1) < 60)
+
+
+@pytest.mark.parametrize('size', [(28, 28), (64, 40), (500, 300)])
+def test_points_lie_on_their_pixels(size):
+    point = (size[0] // 3, size[1] // 2)
+    picture = draw_prediction(Image.new('L', size), points=[point])
+    factor = picture.width // size[0]
+    assert (picture.width, picture.height) == (size[0] * factor, size[1] * factor)
+    assert min(picture.size) >= 224
+    rows, columns = np.nonzero(red(picture))
+    assert columns.mean() == pytest.approx((point[0] + 0.5) * factor, abs=0.6)
+    assert rows.mean() == pytest.approx((point[1] + 0.5) * factor, abs=0.6)
+
+
+def test_the_caption_stands_below_the_image_and_is_cut_to_its_width():
+    image = Image.new('RGB', (224, 224), 'blue')
+    short, long = draw_prediction(image, 'cat  98.0%'), draw_prediction(image, 'a very long name ' * 10)
+    for picture in (short, long):
+        assert picture.width == 224
+        pixels = np.asarray(picture)
+        assert (pixels[:224] == (0, 0, 255)).all()
+        assert pixels[224:].max() > 200
+        assert pixels[224:, -3:].max() == 0
+    assert draw_prediction(image).size == (224, 224)
