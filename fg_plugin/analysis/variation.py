@@ -9,7 +9,8 @@ from fg_plugin.analysis.coordinates import coefficient_coordinates, filter_coord
 from fg_plugin.layers import FilterRepoConv
 
 # Of the variance to the mean square. The root of it is the size of a sample's own part relative to the whole: below one
-# hundredth, the filters of all samples are the same for practical purposes.
+# hundredth, the filters of all samples are the same for practical purposes: with the codes of a trained classifier of
+# digits scaled towards their mean so far, the filters of another image change 1 prediction in 40 (unscaled: 31 in 40).
 COLLAPSE_THRESHOLD = 1e-4
 
 
