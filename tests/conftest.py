@@ -50,9 +50,17 @@ def toy_runner(tmp_path: Path, toy_config_path: Path) -> Callable[..., Runner]:
 def run_tool() -> Callable[..., subprocess.CompletedProcess]:
     """Runs tools/<tool>.py with arguments in a new process, or in ``processes`` of them under torchrun."""
 
-    def run(tool: str, *arguments: str | Path, processes: int = 1, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-        torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}', '--standalone']
-        command = [sys.executable, *(torchrun if processes > 1 else []), ROOT / 'tools' / f'{tool}.py', *arguments]
+    def run(
+        tool: str,
+        *arguments: str | Path,
+        processes: int = 1,
+        torchrun: bool = False,
+        max_restarts: int = 0,
+        cwd: Path = ROOT,
+    ) -> subprocess.CompletedProcess:
+        counts = [f'--nproc_per_node={processes}', f'--max-restarts={max_restarts}']
+        launch = ['-m', 'torch.distributed.run', *counts, '--standalone'] if torchrun or processes > 1 else []
+        command = [sys.executable, *launch, ROOT / 'tools' / f'{tool}.py', *arguments]
         python_path = os.pathsep.join([str(ROOT), str(TOY), os.environ.get('PYTHONPATH', '')])
         return subprocess.run(
             command,

@@ -4,7 +4,8 @@ import json
 import random
 
 import pytest
-from toy_runs import KillAfterStep, Writing, checkpoints, differences, train, trained_state
+from mmengine.config import Config
+from toy_runs import CONFIG, KillAfterStep, Writing, checkpoints, differences, train, trained_state
 
 KILLED = -9
 STEPS = {1: 16, 2: 8}  # of the whole training, by the number of processes
@@ -78,3 +79,15 @@ def test_a_run_killed_while_it_writes_leaves_whole_checkpoints(whole, tmp_path, 
 @pytest.mark.parametrize('event', range(WRITE_EVENTS))
 def test_a_run_killed_at_any_event_of_writing_leaves_whole_checkpoints(whole, tmp_path, event):
     check_killed_while_writing(whole, tmp_path, event)
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_after_a_killed_worker(whole, run_tool, tmp_path):
+    cfg = Config.fromfile(CONFIG, lazy_import=False)
+    cfg.custom_hooks.append(dict(type='ToyKillHook', step=5))
+    cfg.dump(tmp_path / 'config.py')
+    arguments = [tmp_path / 'config.py', '--work-dir', tmp_path / 'run', '--launcher', 'pytorch', '--resume']
+    trained = run_tool('train', *arguments, processes=2, max_restarts=1, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert 'resumed epoch: 2, iter: 4' in trained.stdout + trained.stderr
+    assert_ends_like(tmp_path / 'run', whole[2])

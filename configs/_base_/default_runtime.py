@@ -19,6 +19,8 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='ChannelsLastHook'),
     dict(type='EpochSeedHook'),
+    # Running statistics of batch normalisation, over all processes.
+    dict(type='SyncBuffersHook'),
     dict(type='NonFiniteLossHook'),
     dict(type='ThroughputHook'),
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -110,6 +111,36 @@ def test_mistakes_are_one_message(call_failing_tool, toy_config_path, tmp_path, 
 def test_a_missing_checkpoint_is_named(call_failing_tool, toy_config_path, tmp_path):
     message = call_failing_tool('test', toy_config_path, tmp_path / 'epoch_9.pth', '--work-dir', tmp_path)
     assert message.startswith(f'checkpoint should be an existing file, but got {tmp_path / "epoch_9.pth"}')
+
+
+def test_weights_of_safetensors_are_tested_and_a_hostile_file_is_refused(
+    call_tool, call_failing_tool, toy_config_path, toy_runner, tmp_path
+):
+    toy_runner('run', **{'train_cfg.max_epochs': 1}).train()
+    checkpoint = CheckpointLoader.load_checkpoint(str(tmp_path / 'run' / 'epoch_1.pth'))
+    save_file(checkpoint['state_dict'], tmp_path / 'weights.safetensors')
+    for name in ('run/epoch_1.pth', 'weights.safetensors'):
+        call_tool('test', toy_config_path, tmp_path / name, '--work-dir', tmp_path, '--out', tmp_path / f'{name}.json')
+    expected, actual = (
+        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('run/epoch_1.pth', 'weights.safetensors')
+    )
+    metrics = [name for name in expected if name.startswith('toy/')]
+    assert [actual[name] for name in metrics] == [expected[name] for name in metrics]
+
+    torch.save({**checkpoint, 'extra': Payload(tmp_path / 'proof')}, tmp_path / 'hostile.pth')
+    message = call_failing_tool('test', toy_config_path, tmp_path / 'hostile.pth', '--work-dir', tmp_path)
+    assert 'save its weights anew with safetensors, or allow its classes by' in message
+    assert not (tmp_path / 'proof').exists()
+
+
+class Payload:
+    """Creates a file where it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.proof,)
 
 
 def test_missing_data_is_one_message_before_training(call_failing_tool, tmp_path):

@@ -1,10 +1,13 @@
 """A classifier with generated filters that trains in milliseconds, in double precision, for tests of whole runs."""
 
+import os
+import signal
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModule
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 from torch import Tensor, nn
 
 from fg_plugin.datasets.in_memory import InMemoryDataset
@@ -65,3 +68,16 @@ class ToyFGClassifier(ImageClassifier):
 
     def forward(self, inputs: Tensor, data_samples: dict[str, Tensor] | None = None, mode: str = 'tensor') -> Any:
         return super().forward(inputs.double(), data_samples, mode)
+
+
+@HOOKS.register_module()
+class ToyKillHook(Hook):
+    """Kills the second process after a step of torchrun's first attempt."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        first_attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0'
+        if first_attempt and runner.rank == 1 and runner.iter + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
