@@ -5,6 +5,7 @@ mmengine 0.10.7 and onedl-mmengine 0.10.12 select a CUDA device before they crea
 exists already and the config's model wrapper says ``device_ids=None``.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -44,13 +45,21 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         )
     seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
     if not dist.is_initialized():
-        dist.init_process_group('gloo', timeout=None if seconds is None else timedelta(seconds=seconds))
+        _init_gloo(None if seconds is None else timedelta(seconds=seconds))
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}
+
+
+def _init_gloo(timeout: timedelta | None) -> None:
+    store, rank, world_size = next(dist.rendezvous('env://'))
+    # Restarted workers of torchrun find the store of the killed ones, with the addresses at which nobody listens now.
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    prefixed = dist.PrefixStore(f'attempt_{attempt}', store)
+    dist.init_process_group('gloo', store=prefixed, rank=rank, world_size=world_size, timeout=timeout)
 
 
 @contextmanager
