@@ -96,8 +96,9 @@ def slowly(*values):
 @pytest.mark.parametrize('name', ['repvit_m1', *slowly('fastvit_t8', 'mobileone_s0', 'repghostnet_050')])
 def test_reparameterising(name):
     torch.manual_seed(0)
-    host = perturb_(timm.create_model(name)).eval()
-    x = torch.randn(2, 3, 64, 64)
+    # In float64, because the values of the deepest of them grow to 1e18 and cancel each other.
+    host = perturb_(timm.create_model(name)).double().eval()
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     fused = reparameterize_model(host)
     expected, host_class, parts = fused(x), type(fused), sum(1 for _ in fused.modules())
     assert parts < sum(1 for _ in host.modules())
