@@ -16,7 +16,12 @@ from fg_plugin.layers import FilterRepoConv
 BATCH_SIZES = (1, 3, 8)
 
 # 64 is the side of the thumbnail that the generator sees, which is then not resized.
-FAST = [('fg_resnet18', 64, dict()), ('fg_mobilenetv3_small_100', 48, dict(fg_include=['blocks.0.*', 'blocks.1.*']))]
+FAST = [
+    ('fg_resnet18', 64, dict()),
+    ('fg_mobilenetv3_small_100', 48, dict(fg_include=['blocks.0.*', 'blocks.1.*'])),
+    # Its own layers give maps in channels_last.
+    ('fg_convnext_atto', 64, dict(fg_include=['stages.1.downsample.*', 'stages.1.blocks.0.*'])),
+]
 SLOW = [
     (name, 224, dict())
     for name in ('fg_resnet18', 'fg_mobilenetv3_small_100', 'fg_convnext_atto', 'fg_efficientnet_b0')

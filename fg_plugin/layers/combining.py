@@ -14,11 +14,16 @@ def combine(maps: Tensor, weight: Tensor, static: Tensor | None = None, overwrit
         overwrite: Write the output over ``static``.
     """
     if is_channels_last(maps):
-        rows, weight = maps.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(-2, -1)
+        pixels, weight = maps.permute(0, 2, 3, 1), weight.transpose(-2, -1)
+        if static is None and weight.ndim == 2:
+            # ``@`` on three dimensions would decide by the batch size how to fold them, which ties a graph to it.
+            combined = pixels.reshape(-1, maps.shape[1]) @ weight
+            return combined.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+        rows = pixels.flatten(1, 2)
         if static is None:
-            combined = rows @ weight
+            combined = torch.bmm(rows, weight)
         else:
-            weight = weight.expand(len(rows), -1, -1)
+            weight = weight.expand(rows.shape[0], -1, -1)
             combined = _add(static.permute(0, 2, 3, 1).flatten(1, 2), rows, weight, overwrite)
         return combined.unflatten(1, maps.shape[2:]).permute(0, 3, 1, 2)
     columns = maps.flatten(2)
