@@ -238,7 +238,9 @@ def _materialised_operations(work: Workload) -> Operations:
     if work.batch > 1 and work.channels_last:
         # The samples' channels are put side by side, which needs the contiguous format, and the output is put back.
         operations = operations._replace(reordered=inputs, copied=inputs + out)
-    elif not work.channels_last:
+    elif work.channels_last:
+        operations = operations._replace(copied=out)
+    else:
         operations = operations._replace(reordered=inputs)
     if work.groups == work.in_channels == work.out_channels and work.groups > 1:
         return operations._replace(depthwise=out * _filter_length(work), out=2 * out)

@@ -13,6 +13,7 @@ from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import compute_paths
 from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead
 from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
+from fg_plugin.layers.combining import is_channels_last
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
 from fg_plugin.layers.cost_model import Workload, cheapest_path
 from fg_plugin.layers.initialization import orthogonal_
@@ -347,12 +348,16 @@ class FilterRepoConv(nn.Conv2d):
         """Convolve each sample of ``x`` (B, C, H, W) with its own filters."""
         repository, coefficients = self._generation(self.coefficients())
         coefficients = self._fit_batch(coefficients, x.shape[0])
+        channels_last = is_channels_last(x)
         if self.dynamic_same:
             x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
         pad_arguments, conv = self._split_padding()
         if pad_arguments is not None:
             x = F.pad(x, *pad_arguments)
         out = self._compute(self._choose_path(x, coefficients, conv), x, repository, coefficients, conv)
+        if channels_last:
+            # As an ordinary convolution does, for the layers that come next.
+            out = out.contiguous(memory_format=torch.channels_last)
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
 
     def _generation(self, coefficients: Coefficients) -> tuple[Tensor, Coefficients]:
@@ -385,7 +390,7 @@ class FilterRepoConv(nn.Conv2d):
             return 'factored' if self.groups == 1 else 'unfolded'
         return _chosen_path(
             x.shape,
-            x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous(),
+            is_channels_last(x),
             self.weight.shape,
             self.out_channels,
             coefficients.left.shape[1] if isinstance(coefficients, LowRankCoefficients) else None,
