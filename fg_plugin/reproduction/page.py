@@ -30,16 +30,14 @@ def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[
                 '' if cell.difference is None else f'{cell.difference:+.2f}',
             ]
         )
-    sentences = [remarks[name]] if name in remarks else []
-    sentences += [
+    of_cells = [
         f'- {cell.row}, {cell.column}: {remarks[key]}'
         for cell in cells
         if (key := f'{name}/{cell.row}/{cell.column}') in remarks
     ]
-    missing = list(dict.fromkeys(cell.column for cell in cells if not cell.values))
-    if missing:
-        sentences.append(f'Not run yet: {", ".join(missing)}.')
-    return '\n'.join([*lines, *(['', *sentences] if sentences else []), ''])
+    missing = ', '.join(dict.fromkeys(cell.column for cell in cells if not cell.values))
+    paragraphs = [remarks.get(name, ''), '\n'.join(of_cells), f'Not run yet: {missing}.' if missing else '']
+    return '\n\n'.join(['\n'.join(lines), *filter(None, paragraphs)]) + '\n'
 
 
 def _heading(name: str) -> str:

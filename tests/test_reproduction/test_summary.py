@@ -65,7 +65,7 @@ def test_the_page_shows_the_papers_number_and_ours(keep):
     assert '## Table 9: accuracy' in page
     assert '| last | static | 90.00 | 91.50 ± 0.71 | 2 | 2 | +1.50 |' in page
     assert '| last | generated | 95.00 | 81.00 | 1 | 1 of 2 | -14.00 |' in page
-    assert 'About all.\n- last, generated: Too short.' in page
+    assert 'About all.\n\n- last, generated: Too short.' in page
 
 
 def test_the_page_names_what_was_not_run(keep):
