@@ -13,17 +13,22 @@ import fg_plugin.registration  # noqa: F401
 from fg_plugin.launch import read_config
 from fg_plugin.layers import FilterRepoConv
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
+TESTS = Path(__file__).parent
+CONFIGS = TESTS.parent / 'configs'
 DIGITS = CONFIGS / 'demo_digits.py'
 UNET = CONFIGS / 'demo_unet_faces.py'
+SEGMENTOR = TESTS / 'toy' / 'toy_segmentor_config.py'
+FEATURES = TESTS / 'toy' / 'toy_features_config.py'
 SMALL_UNET = {'model.backbone.backbone.n': 4, 'model.head.in_channels': 4}
 
 
 def save_config_model(path: Path, config: Path = DIGITS, options: dict | None = None, **meta) -> Path:
     """Save the model of a config as MMEngine's Runner does."""
     torch.manual_seed(0)
-    model = MODELS.build(read_config(config, options).model)
-    torch.save({'state_dict': shaken(model).state_dict(), 'meta': meta}, path)
+    model = shaken(MODELS.build(read_config(config, options).model))
+    if config == SEGMENTOR:
+        balance_(model)
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, path)
     return path
 
 
@@ -41,6 +46,13 @@ def shaken(model: nn.Module) -> nn.Module:
                 with torch.no_grad():
                     parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return model
+
+
+@torch.no_grad()
+def balance_(segmentor: nn.Module) -> None:
+    """Let every class be predicted for some pixels of random images."""
+    logits = segmentor.eval()(torch.rand(8, 3, 64, 64))
+    segmentor.decode_head.bias -= logits.mean((0, 2, 3))
 
 
 def save_images(folder: Path, count: int, size: tuple[int, int] = (28, 28), mode: str = 'L') -> list[Path]:

@@ -24,6 +24,7 @@ from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD, variation
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.predictions import class_name
+from fg_plugin.inference.tasks import Task
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.swapping import other_images
 from fg_plugin.visualization.embedding_grid import draw_embedding_grid
@@ -125,24 +126,28 @@ def _write_swap(
 ) -> dict[str, Any]:
     others = other_images(len(samples.inputs), seed)
     swapped = record_swapped(loaded, samples.inputs, others)
-    result = compare_swapped(loaded.task, samples, recording.outputs, swapped)
-    arrays = {'own': recording.outputs, 'swapped': swapped, 'filters_from': others, 'labels': samples.labels}
+    result = compare_swapped(loaded.task, samples, recording.answers, swapped)
+    arrays = {'own': recording.answers, 'swapped': swapped, 'filters_from': others, 'labels': samples.labels}
     _save_arrays(out_dir / 'swap.npz', **{name: value.numpy() for name, value in arrays.items() if value is not None})
-    save_figure(_draw_swap(result), out_dir / 'swap.png')
+    save_figure(_draw_swap(loaded.task, result), out_dir / 'swap.png')
     return result
 
 
-def _draw_swap(result: Mapping[str, float]) -> Figure:
+def _draw_swap(task: Task, result: Mapping[str, float]) -> Figure:
     title = 'Filters from another image'
     if 'accuracy_own' in result:
         bars = {'own filters': result['accuracy_own'], "another image's": result['accuracy_swapped']}
         return draw_swap(bars, 'accuracy', result['chance'], title)
     if 'agreement' in result:
-        return draw_swap({'same prediction': result['agreement']}, 'share of the images', result['chance'], title)
+        what = 'share of the images' if task == 'classification' else 'share of the pixels'
+        return draw_swap({'same prediction': result['agreement']}, what, result['chance'], title)
     if 'mean_error_own' in result:
         bars = {'own filters': result['mean_error_own'], "another image's": result['mean_error_swapped']}
         return draw_swap(bars, 'mean landmark error (pixels)', None, title)
-    return draw_swap({'shift': result['mean_shift']}, 'mean shift of the landmarks (pixels)', None, title)
+    if 'mean_shift' in result:
+        return draw_swap({'shift': result['mean_shift']}, 'mean shift of the landmarks (pixels)', None, title)
+    shift = {'shift': result['relative_shift']}
+    return draw_swap(shift, 'shift of the features, relative to their size', None, title)
 
 
 def _write_filters(
@@ -152,7 +157,7 @@ def _write_filters(
     chosen: Mapping[str, FilterRepoConv],
     out_dir: Path,
 ) -> None:
-    positions = _different_samples(loaded, samples, recording.outputs)
+    positions = _different_samples(loaded, samples, recording.answers)
     captions = [_caption(loaded, samples, position) for position in positions.tolist()]
     arrays: dict[str, np.ndarray] = {'samples': positions.numpy()}
     for name, layer in chosen.items():
@@ -164,17 +169,17 @@ def _write_filters(
     _save_arrays(out_dir / 'filters.npz', **arrays)
 
 
-def _different_samples(loaded: LoadedModel, samples: Samples, outputs: Tensor) -> Tensor:
+def _different_samples(loaded: LoadedModel, samples: Samples, answers: Tensor) -> Tensor:
     """Return the positions of the first sample of each of the first classes, or of samples spread evenly."""
-    count = min(_DRAWN_SAMPLES, len(outputs))
+    count = min(_DRAWN_SAMPLES, len(answers))
     if loaded.task == 'classification':
-        labels = outputs.argmax(1) if samples.labels is None else samples.labels
+        labels = answers.argmax(1) if samples.labels is None else samples.labels
         first: dict[int, int] = {}
         for position, label in enumerate(labels.tolist()):
             first.setdefault(label, position)
         if len(first) >= count:
             return torch.tensor([first[label] for label in sorted(first)[:count]])
-    return torch.arange(count) * len(outputs) // count
+    return torch.arange(count) * len(answers) // count
 
 
 def _caption(loaded: LoadedModel, samples: Samples, position: int) -> str:
@@ -202,7 +207,7 @@ def _write_embeddings(
             'feature maps': recording.maps[name],
         }
         rows[name] = {kind: embed(values, seed) for kind, values in features.items()}
-    colouring = colour_samples(loaded, samples, recording.outputs)
+    colouring = colour_samples(loaded, samples, recording.answers)
     save_figure(draw_embedding_grid(rows, colouring, 't-SNE of generated filters'), out_dir / 'tsne.png')
     points = {
         f'{name}/{kind}': value for name, kinds in rows.items() for kind, value in kinds.items() if value is not None

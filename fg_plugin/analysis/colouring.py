@@ -1,4 +1,4 @@
-"""What tells samples apart in a picture: their classes, or the tilt of their landmarks."""
+"""What tells samples apart in a picture: their classes, the tilt of their landmarks, or another number."""
 
 from collections import Counter
 
@@ -14,23 +14,34 @@ from fg_plugin.visualization.embedding_grid import Colouring
 _MAX_CLASSES = 10
 
 
-def colour_samples(loaded: LoadedModel, samples: Samples, outputs: Tensor) -> Colouring:
-    """Colour by the true class, or else by the predicted one; landmarks by the angle of the line from first to second.
+def colour_samples(loaded: LoadedModel, samples: Samples, answers: Tensor) -> Colouring:
+    """Colour by the true class, or else by the predicted one.
+
+    Landmarks are coloured by the angle of the line from first to second, segmentations by the share of the commonest
+    class, and features by their first principal component.
 
     Args:
         loaded: The model.
         samples: The images.
-        outputs: Logits ``(N, num_classes)`` or landmarks ``(N, K, 2)``.
+        answers: Of the model, see ``tasks.answers``.
     """
     if loaded.task == 'landmarks':
-        points = outputs if samples.landmarks is None else samples.landmarks
+        points = answers if samples.landmarks is None else samples.landmarks
         what = 'predicted' if samples.landmarks is None else 'true'
         if points.shape[1] < 2:
             return Colouring(f'x of the {what} landmark', points[:, 0, 0].numpy(), None)
         dx, dy = (points[:, 1] - points[:, 0]).double().unbind(1)
         angles = torch.rad2deg(torch.atan2(dy, dx)).numpy()
         return Colouring(f'angle of the line from landmark 1 to 2 ({what}, degrees)', angles, None)
-    labels = outputs.argmax(1) if samples.labels is None else samples.labels
+    if loaded.task == 'segmentation':
+        commonest = int(answers.flatten().long().bincount().argmax())
+        shares = (answers == commonest).double().flatten(1).mean(1).numpy()
+        return Colouring(f'share of {class_name(loaded, commonest)} (predicted)', shares, None)
+    if loaded.task == 'features':
+        centred = answers.double() - answers.double().mean(0)
+        component = torch.linalg.svd(centred, full_matrices=False)[0][:, 0]
+        return Colouring('first principal component of the features', component.numpy(), None)
+    labels = answers.argmax(1) if samples.labels is None else samples.labels
     frequent = sorted(label for label, _ in Counter(labels.tolist()).most_common(_MAX_CLASSES))
     names = [class_name(loaded, label) for label in frequent]
     position = {label: index for index, label in enumerate(frequent)}

@@ -21,12 +21,12 @@ class Recording(NamedTuple):
     Attributes:
         codes: One ``(N, L_f)`` per level of the encoder.
         maps: Feature maps ``(N, F)`` by layer.
-        outputs: Of the network, the logits ``(N, num_classes)`` or the landmarks ``(N, K, 2)``.
+        answers: Of the network, see ``tasks.answers``.
     """
 
     codes: list[Tensor]
     maps: dict[str, Tensor]
-    outputs: Tensor
+    answers: Tensor
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def record(loaded: LoadedModel, inputs: Tensor, layers: Sequence[str], batch_siz
     """Run the model on ``inputs`` (N, C, H, W) and keep the feature maps of ``layers``."""
     modules = layers_of(loaded)
     maps: dict[str, list[Tensor]] = defaultdict(list)
-    codes, outputs = [], []
+    codes, answers = [], []
     current: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -49,7 +49,7 @@ def record(loaded: LoadedModel, inputs: Tensor, layers: Sequence[str], batch_siz
         for batch in inputs.split(batch_size):
             codes.append(loaded.host.condition(loaded.normalise(batch)).codes)
             current.clear()
-            outputs.append(loaded.outputs(batch)[-1].cpu())
+            answers.append(loaded.answers(batch).cpu())
             for name, out in current.items():
                 maps[name].append(_per_sample(out, len(batch)))
     finally:
@@ -58,7 +58,7 @@ def record(loaded: LoadedModel, inputs: Tensor, layers: Sequence[str], batch_siz
     return Recording(
         [torch.cat(level).cpu() for level in zip(*codes, strict=True)],
         {name: torch.cat(parts) for name, parts in maps.items()},
-        torch.cat(outputs),
+        torch.cat(answers),
     )
 
 
@@ -76,9 +76,9 @@ def _per_sample(out: Tensor, batch: int) -> Tensor:
 
 @torch.no_grad()
 def record_swapped(loaded: LoadedModel, inputs: Tensor, others: Tensor, batch_size: int = 50) -> Tensor:
-    """Return the outputs for ``inputs`` with the filters of the inputs at the positions ``others`` (N,)."""
-    outputs = []
+    """Return the answers for ``inputs`` with the filters of the inputs at the positions ``others`` (N,)."""
+    answers = []
     for batch, other in zip(inputs.split(batch_size), others.split(batch_size), strict=True):
         with loaded.conditioned_on(inputs[other.to(inputs.device)]):
-            outputs.append(loaded.outputs(batch)[-1].cpu())
-    return torch.cat(outputs)
+            answers.append(loaded.answers(batch).cpu())
+    return torch.cat(answers)

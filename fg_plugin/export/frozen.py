@@ -18,6 +18,7 @@ from fg_plugin.fusing import allow_fusing_
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.loaded_model import generator_of
+from fg_plugin.inference.tasks import compare_answers, output_tensors
 
 
 def frozen_bytes(loaded: LoadedModel, batches: Sequence[Tensor], suffix: str) -> tuple[bytes, str]:
@@ -34,9 +35,9 @@ def frozen_bytes(loaded: LoadedModel, batches: Sequence[Tensor], suffix: str) ->
     if not loaded.hosts:
         raise ValueError(f'The model should generate filters to be frozen, but {loaded.source} does not.')
     with torch.no_grad():
-        before = [loaded.outputs(batch)[-1] for batch in batches]
+        before = [loaded.answers(batch) for batch in batches]
         freeze_hosts_(loaded, batches)
-        after = [loaded.outputs(batch)[-1] for batch in batches]
+        after = [loaded.answers(batch) for batch in batches]
     tensors = separate_tensors(loaded.model)
     plain = build_plain(loaded)
     plain.load_state_dict(tensors)
@@ -95,17 +96,23 @@ def without_wrappers(config: Any) -> Any:
 @torch.no_grad()
 def _check_same(loaded: LoadedModel, plain: nn.Module) -> None:
     inputs = loaded.normalise(example_inputs(loaded, 3))
-    frozen = [model.cpu().eval()(inputs.cpu()) for model in (loaded.model, plain)]
-    if not torch.equal(*frozen):
+    frozen = [output_tensors(model.cpu().eval()(inputs.cpu())) for model in (loaded.model, plain)]
+    pairs = list(zip(*frozen, strict=True))
+    if not all(torch.equal(out, plain_out) for out, plain_out in pairs):
+        largest = max((out - plain_out).abs().max().item() for out, plain_out in pairs)
         raise ValueError(
             f'The frozen network should compute what a plain {type(plain).__name__} with its weights computes, but '
-            f'they differ by {(frozen[0] - frozen[1]).abs().max().item():.3g}.'
+            f'they differ by {largest:.3g}.'
         )
 
 
 def _compare(loaded: LoadedModel, before: Tensor, after: Tensor) -> str:
+    result = compare_answers(loaded.task, before, after)
+    images = f'on these {len(before)} images'
     if loaded.task == 'classification':
-        agreeing = (before.argmax(1) == after.argmax(1)).float().mean().item()
-        return f'on these {len(before)} images it predicts the same class as with generated filters for {agreeing:.1%}'
-    shift = torch.linalg.vector_norm(before - after, dim=-1).mean().item()
-    return f'on these {len(before)} images it moves the landmarks by {shift:.2f} pixels on average'
+        return f'{images} it predicts the same class as with generated filters for {result["agreement"]:.1%}'
+    if loaded.task == 'segmentation':
+        return f'{images} it predicts the same class as with generated filters for {result["agreement"]:.1%} of pixels'
+    if loaded.task == 'landmarks':
+        return f'{images} it moves the landmarks by {result["mean_shift"]:.2f} pixels on average'
+    return f'{images} it moves the features by {result["relative_shift"]:.1%} of their size'

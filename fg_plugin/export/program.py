@@ -8,6 +8,7 @@ from torch import Tensor
 from fg_plugin.export.agreement import describe, example_inputs, largest_errors
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.inference import LoadedModel
+from fg_plugin.inference.tasks import output_tensors
 from fg_plugin.optional_packages import require
 
 INPUT_NAME = 'images'
@@ -22,7 +23,7 @@ def program_bytes(loaded: LoadedModel) -> tuple[bytes, str]:
     file = io.BytesIO()
     torch.export.save(to_graph(loaded), file)
     graph = torch.export.load(io.BytesIO(file.getvalue())).module()
-    return file.getvalue(), describe(largest_errors(loaded, lambda inputs: _as_tuple(graph(inputs))))
+    return file.getvalue(), describe(largest_errors(loaded, lambda inputs: output_tensors(graph(inputs))))
 
 
 def onnx_bytes(loaded: LoadedModel) -> tuple[bytes, str]:
@@ -60,7 +61,3 @@ def to_graph(loaded: LoadedModel) -> torch.export.ExportedProgram:
     inputs = example_inputs(loaded, 2)
     with torch.no_grad():
         return torch.export.export(loaded.network, (inputs,), dynamic_shapes=({0: torch.export.Dim('batch')},))
-
-
-def _as_tuple(out: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (out,) if isinstance(out, Tensor) else out

@@ -3,7 +3,7 @@
 from fg_plugin.inference.image_files import UnreadableImageError, list_images, read_image
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.loading import load_model
-from fg_plugin.inference.predictions import ClassPrediction, LandmarkPrediction
+from fg_plugin.inference.predictions import ClassPrediction, LandmarkPrediction, SegmentationPrediction
 from fg_plugin.inference.predictor import FailedImage, PredictedImage, predict_files
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     'LandmarkPrediction',
     'LoadedModel',
     'PredictedImage',
+    'SegmentationPrediction',
     'UnreadableImageError',
     'list_images',
     'load_model',

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
@@ -15,7 +14,8 @@ import fg_plugin.registration  # noqa: F401
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.hooks.strict_load_hook import load_strictly
 from fg_plugin.inference.checkpoint_files import read_checkpoint, read_metadata
-from fg_plugin.inference.loaded_model import LoadedModel, Task
+from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.tasks import Task, output_names, run_once
 from fg_plugin.launch import read_config
 from fg_plugin.wrapper import FGBackboneWrapper
 
@@ -24,7 +24,8 @@ class ConfigNetwork(nn.Module):
     """A config's model with the normalisation of its data preprocessor before it, and landmarks decoded after it.
 
     Args:
-        model: An ``ImageClassifier`` or ``LandmarkDetector``, of this project or with the same interface.
+        model: An ``ImageClassifier``, ``LandmarkDetector`` or mmsegmentation's ``EncoderDecoder``, or another model
+            that returns tensors in the mode 'tensor'.
         mean: Per channel, for pixels in [0, 1]; None without a normalisation.
         std: Likewise.
     """
@@ -45,8 +46,8 @@ class ConfigNetwork(nn.Module):
             return pixels
         return (pixels - self.mean) / self.std
 
-    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the logits for images ``(B, C, H, W)`` in [0, 1], or their heatmaps and landmarks."""
+    def forward(self, pixels: Tensor) -> Any:
+        """Return the logits for images ``(B, C, H, W)`` in [0, 1], their heatmaps and landmarks, or features."""
         out = self.model(self.normalise(pixels), mode='tensor')
         return out if self.codec is None else (out, self.codec.decode(out))
 
@@ -66,6 +67,8 @@ def load_config_model(
     network = ConfigNetwork(model, *normalisation(model.data_preprocessor)).eval()
     hosts = [module for module in model.modules() if isinstance(module, FGBackboneWrapper | GeneratedModel)]
     size = _input_size(model, hosts, input_size)
+    outputs = run_once(network, size, str(path))
+    task = _task(network, outputs)
     meta = weights.get('meta', {})
     classes = stored.get('classes') or meta.get('dataset_meta', {}).get('classes')
     return LoadedModel(
@@ -73,7 +76,8 @@ def load_config_model(
         options=options,
         model=model,
         network=network,
-        task=_task(network, size, path),
+        task=task,
+        output_names=output_names(task, outputs),
         input_size=size,
         transform=_Resize(size),
         normalise=network.normalise,
@@ -118,15 +122,14 @@ def _input_size(model: Any, hosts: Sequence[nn.Module], given: Sequence[int] | N
     return channels or 3, size[0], size[1]
 
 
-@torch.no_grad()
-def _task(network: ConfigNetwork, size: tuple[int, int, int], path: Path) -> Task:
+def _task(network: ConfigNetwork, outputs: tuple[Tensor, ...]) -> Task:
     if network.codec is not None:
         return 'landmarks'
-    out = network(torch.zeros(1, *size))
-    if not isinstance(out, Tensor) or out.ndim != 2:
-        got = f'an output of shape {tuple(out.shape)}' if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f'The model of {path} should be a classifier or a landmark detector, but got {got}.')
-    return 'classification'
+    if len(outputs) == 1 and outputs[0].ndim == 2:
+        return 'classification'
+    if len(outputs) == 1 and outputs[0].ndim == 4 and hasattr(network.model, 'decode_head'):
+        return 'segmentation'
+    return 'features'
 
 
 class _Resize:

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from fg_plugin.generator import FilterGenerator
-
-Task = Literal['classification', 'landmarks']
+from fg_plugin.inference.tasks import Task, answers, output_tensors
 
 
 @dataclass
@@ -22,10 +21,12 @@ class LoadedModel:
         source: The config's path or the timm name.
         options: What it was built with besides: keyword arguments of timm, or settings that override the config's.
         model: The module that checkpoints belong to.
-        network: What runs on ``inputs``. It returns logits ``(B, num_classes)``, or heatmaps ``(B, K, H, W)`` and
-            landmarks ``(B, K, 2)`` in pixels. The network of a config takes pixels in [0, 1] and normalises them
-            itself; the one of a timm name is the model, which takes normalised images.
+        network: What runs on ``inputs``. It returns logits ``(B, num_classes)`` or, by pixel, ``(B, num_classes, H,
+            W)``; heatmaps ``(B, K, H, W)`` and landmarks ``(B, K, 2)`` in pixels; or any other tensors, features. The
+            network of a config takes pixels in [0, 1] and normalises them itself; the one of a timm name is the model,
+            which takes normalised images.
         task: What it predicts.
+        output_names: Of the tensors that ``network`` returns.
         input_size: ``(C, H, W)`` of an input.
         transform: From an image, as ``read_image`` returns it, to an input ``(C, H, W)``.
         normalise: From inputs to what the part that generates filters takes.
@@ -38,6 +39,7 @@ class LoadedModel:
     model: nn.Module
     network: nn.Module
     task: Task
+    output_names: tuple[str, ...]
     input_size: tuple[int, int, int]
     transform: Callable[[Image.Image], Tensor]
     normalise: Callable[[Tensor], Tensor]
@@ -68,15 +70,13 @@ class LoadedModel:
         """The device of its parameters."""
         return next(self.model.parameters()).device
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """What ``network`` returns."""
-        return ('logits',) if self.task == 'classification' else ('heatmaps', 'landmarks')
-
     def outputs(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the network on ``inputs`` (B, C, H, W); return what ``output_names`` says."""
-        out = self.network(inputs)
-        return (out,) if isinstance(out, Tensor) else tuple(out)
+        return output_tensors(self.network(inputs))
+
+    def answers(self, inputs: Tensor) -> Tensor:
+        """Run the network on ``inputs`` (B, C, H, W); return what is compared of its outputs, see ``tasks.answers``."""
+        return answers(self.task, self.outputs(inputs))
 
     def conditioned_on(self, inputs: Tensor) -> AbstractContextManager[None]:
         """Take the filters from ``inputs`` (B, C, H, W) instead of those that the network is called with."""

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.inference.loaded_model import LoadedModel
-from fg_plugin.inference.predictions import ClassPrediction
+from fg_plugin.inference.predictions import ClassPrediction, SegmentationPrediction
 from fg_plugin.inference.predictor import FailedImage, PredictedImage
-from fg_plugin.visualization.prediction_image import draw_prediction
+from fg_plugin.visualization.prediction_image import colour_pixels, draw_prediction
 
 JSON_NAME = 'predictions.json'
 
@@ -18,6 +21,8 @@ def write_predictions(
     loaded: LoadedModel, results: Iterable[PredictedImage | FailedImage], folder: Path, names: Sequence[PurePath]
 ) -> list[FailedImage]:
     """Write each drawn image as ``folder/<name>.png`` and, at the end, all predictions as ``predictions.json``.
+
+    A segmentation has besides the number of each pixel's class, in grey values, as ``folder/<name>.mask.png``.
 
     Args:
         loaded: The model.
@@ -40,6 +45,11 @@ def write_predictions(
         with write_atomically(out) as file:
             draw(result).save(file, 'PNG')
         facts = {'path': str(result.path), 'picture': name.as_posix()}
+        if isinstance(result.prediction, SegmentationPrediction):
+            mask = name.with_suffix('.mask.png')
+            with write_atomically(folder / mask) as file:
+                _to_grey(result.prediction.labels).save(file, 'PNG')
+            facts['mask'] = mask.as_posix()
         width, height = result.image.size
         predicted.append({**facts, 'width': width, 'height': height, **result.prediction.to_dict()})
     report = {
@@ -57,7 +67,16 @@ def draw(result: PredictedImage) -> Any:
     if isinstance(result.prediction, ClassPrediction):
         caption = f'{result.prediction.name}  {result.prediction.probability:.1%}'
         return draw_prediction(result.image, caption)
+    if isinstance(result.prediction, SegmentationPrediction):
+        caption = ', '.join(
+            f'{result.prediction.names[label]} {share:.0%}' for label, share in result.prediction.shares.items()
+        )
+        return draw_prediction(colour_pixels(result.image, result.prediction.labels), caption)
     return draw_prediction(result.image, points=result.prediction.landmarks)
+
+
+def _to_grey(labels: np.ndarray) -> Image.Image:
+    return Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16))
 
 
 def picture_names(files: Sequence[Path], roots: Sequence[Path]) -> list[PurePath]:

@@ -3,9 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.tasks import pixel_classes
 
 
 @dataclass
@@ -42,7 +45,40 @@ class LandmarkPrediction:
         return asdict(self)
 
 
-Prediction = ClassPrediction | LandmarkPrediction
+@dataclass
+class SegmentationPrediction:
+    """A class for each pixel.
+
+    Attributes:
+        labels: ``(H, W)``, the number of each pixel's class, for the pixels of the image file.
+        names: Names of the predicted classes by number.
+        shares: Of the pixels, by number of class, the largest first.
+    """
+
+    labels: np.ndarray
+    names: dict[int, str]
+    shares: dict[int, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a JSON file holds of it: not the pixels."""
+        shares = [{'label': label, 'name': self.names[label], 'share': share} for label, share in self.shares.items()]
+        return {'classes': shares}
+
+
+Prediction = ClassPrediction | LandmarkPrediction | SegmentationPrediction
+
+
+def check_predicts(loaded: LoadedModel) -> None:
+    """Check that the outputs of a model say something about an image.
+
+    Raises:
+        ValueError: If it gives features.
+    """
+    if loaded.task == 'features':
+        raise ValueError(
+            f'The model should be a classifier, a landmark detector or a segmentor to predict something, but '
+            f'{loaded.source} returns features: {", ".join(loaded.output_names)}.'
+        )
 
 
 def decode_predictions(
@@ -55,6 +91,11 @@ def decode_predictions(
         outputs: As ``loaded.outputs`` returns them.
         image_sizes: ``(width, height)`` of each image file.
     """
+    if loaded.task == 'segmentation':
+        # In the size of the input, as a file may be too large for the logits of all classes.
+        logits = F.interpolate(outputs[0].float(), loaded.input_size[1:], mode='bilinear', align_corners=False)
+        labels = pixel_classes(logits).cpu()
+        return [_segmentation(loaded, each, size) for each, size in zip(labels, image_sizes, strict=True)]
     if loaded.task == 'landmarks':
         points = outputs[1].double().cpu()
         height, width = loaded.input_size[1:]
@@ -62,10 +103,10 @@ def decode_predictions(
             LandmarkPrediction(_to_image(point, (width, height), size).tolist())
             for point, size in zip(points, image_sizes, strict=True)
         ]
-    probabilities, labels = outputs[0].float().softmax(1).max(1)
+    probabilities, classes = outputs[0].float().softmax(1).max(1)
     return [
         ClassPrediction(label, class_name(loaded, label), probability)
-        for label, probability in zip(labels.tolist(), probabilities.tolist(), strict=True)
+        for label, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)
     ]
 
 
@@ -80,6 +121,15 @@ def class_name(loaded: LoadedModel, label: int) -> str:
     if label >= len(loaded.classes):
         raise ValueError(f'classes should name each class, but there are {len(loaded.classes)} names and class {label}')
     return str(loaded.classes[label])
+
+
+def _segmentation(loaded: LoadedModel, labels: Tensor, image_size: tuple[int, int]) -> SegmentationPrediction:
+    width, height = image_size
+    pixels = F.interpolate(labels[None, None].float(), (height, width), mode='nearest-exact')[0, 0].short().numpy()
+    numbers, counts = np.unique(pixels, return_counts=True)
+    order = np.argsort(-counts, kind='stable')
+    shares = {int(numbers[index]): float(counts[index] / pixels.size) for index in order}
+    return SegmentationPrediction(pixels, {label: class_name(loaded, label) for label in shares}, shares)
 
 
 def _to_image(points: Tensor, input_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fg_plugin.inference.image_files import UnreadableImageError, read_image
 from fg_plugin.inference.loaded_model import LoadedModel
-from fg_plugin.inference.predictions import Prediction, decode_predictions
+from fg_plugin.inference.predictions import Prediction, check_predicts, decode_predictions
 
 
 class PredictedImage(NamedTuple):
@@ -49,12 +49,13 @@ def predict_files(
         batch_size: Images that are decoded and predicted together.
 
     Raises:
-        ValueError: If ``batch_size`` is not positive.
+        ValueError: If ``batch_size`` is not positive, or the model gives features.
     """
+    check_predicts(loaded)
     if batch_size < 1:
         raise ValueError(f'batch_size should be at least 1, but got {batch_size}')
-    for start in range(0, len(paths), batch_size):
-        yield from _predict_batch(loaded, paths[start : start + batch_size])
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    return (result for batch in batches for result in _predict_batch(loaded, batch))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from fg_plugin.convert import host_input
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.inference.checkpoint_files import read_metadata, unreadable_checkpoint_error
 from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.tasks import Task, output_names, run_once
 from fg_plugin.zoo import host_architecture
 
 
@@ -28,8 +29,6 @@ def load_timm_model(
         raise ValueError(f'checkpoint should belong to {name}, but {checkpoint} was exported from {stored["source"]}')
     options = {**stored.get('options', {}), **options}
     model = timm.create_model(name, **options).eval()
-    if not getattr(model, 'num_classes', 0):
-        raise ValueError(f'{name} should be a classifier, but with {options} it has no classes: give num_classes')
     with unreadable_checkpoint_error(checkpoint):
         state_dict = timm.models.load_state_dict(str(checkpoint))
     try:
@@ -45,18 +44,20 @@ def load_timm_model(
     channels = timm.models.get_model_input_config(model)['input_size'][0]
     size = (channels, *(input_size or config['input_size'][1:]))
     host = host_input(model, size)
+    task: Task = 'classification' if getattr(model, 'num_classes', 0) else 'features'
     transform = create_transform(**{**config, 'input_size': size, 'mean': host.mean, 'std': host.std})
     return LoadedModel(
         source=name,
         options=options,
         model=model,
         network=model,
-        task='classification',
+        task=task,
+        output_names=output_names(task, run_once(model, size, name)),
         input_size=size,
         transform=transform,
         normalise=lambda inputs: inputs,
         hosts=[model] if isinstance(model, GeneratedModel) else [],
-        classes=stored.get('classes') or _imagenet_classes(model),
+        classes=stored.get('classes') or (_imagenet_classes(model) if task == 'classification' else None),
     )
 
 

@@ -1,8 +1,13 @@
 """A prediction drawn on its image."""
 
+import colorsys
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torchvision.transforms.v2 import functional
+from torchvision.utils import draw_segmentation_masks
 
 # Smaller images are enlarged, by a whole factor so that pixels stay pixels, until text and points can be told apart.
 _SHORTEST_SIDE = 224
@@ -33,6 +38,29 @@ def draw_prediction(image: Image.Image, caption: str = '', points: Sequence[Sequ
         text = _shorten(caption, font, size[0] - font_size)
         draw.text((font_size / 2, size[1] + bar / 2), text, 'white', font, anchor='lm')
     return canvas
+
+
+def colour_pixels(image: Image.Image, labels: np.ndarray) -> Image.Image:
+    """Lay a colour for each class over an image.
+
+    Args:
+        image: The image, in grey or RGB.
+        labels: ``(H, W)``, the number of each pixel's class. Class 0 stays as it is: it is the background in most data
+            sets.
+    """
+    pixels = functional.pil_to_tensor(image.convert('RGB'))
+    shown = [int(label) for label in np.unique(labels) if label]
+    if not shown:
+        return image
+    masks = torch.stack([torch.from_numpy(labels == label) for label in shown])
+    colours = [_class_colour(label) for label in shown]
+    return functional.to_pil_image(draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours))
+
+
+def _class_colour(label: int) -> tuple[int, int, int]:
+    # Steps of the golden ratio keep the hues of any number of classes apart.
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.8, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

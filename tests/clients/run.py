@@ -25,7 +25,7 @@ class Client(NamedTuple):
     """What a client needs.
 
     Attributes:
-        extra: Extra of fg_plugin.
+        extra: Extras of fg_plugin, with commas between.
         requirement: The client, pinned.
         tests: File of its tests beside this one.
     """
@@ -38,7 +38,7 @@ class Client(NamedTuple):
 CLIENTS = {
     'mmpretrain': Client('mm', 'mmpretrain==1.2.0', 'test_mmpretrain.py'),
     'onedl-mmpretrain': Client('onedl', 'onedl-mmpretrain==1.3.6', 'test_mmpretrain.py'),
-    'onedl-mmseg': Client('onedl', 'onedl-mmsegmentation==1.4.2', 'test_mmseg.py'),
+    'onedl-mmseg': Client('onedl,export', 'onedl-mmsegmentation==1.4.2', 'test_mmseg.py'),
 }
 PACKAGES = (
     *('fg-plugin', 'torch', 'torchvision', 'timm', 'numpy', 'mmengine', 'mmcv-lite', 'mmpretrain'),

@@ -23,6 +23,10 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 import fg_plugin.registration  # noqa: F401
+from fg_plugin.analysis.analyse import analyse
+from fg_plugin.analysis.samples import samples_from_files
+from fg_plugin.export import export_file
+from fg_plugin.inference import list_images, load_model, predict_files, read_image
 
 pytest.importorskip('mmseg.models', reason='needs onedl-mmsegmentation: python tests/clients/run.py onedl-mmseg')
 MODELS = pytest.importorskip('mmseg.registry').MODELS
@@ -270,3 +274,34 @@ def test_config_trains_and_loads(tmp_path):
     scalars = runner.message_hub.log_scalars
     assert {'train/loss_rec', 'val/mDice'} <= scalars.keys()
     assert Path(runner.work_dir, 'iter_2.pth').is_file()
+
+
+def test_the_tools_take_the_config(tmp_path):
+    """analyze_filters, export and infer on the ready config with random weights and images."""
+    config = ROOT / 'configs' / 'mmseg' / 'fg_fcn_unet_drive.py'
+    checkpoint, images = tmp_path / 'model.pth', tmp_path / 'images'
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=MODELS.build(Config.fromfile(config).model).state_dict(), meta={}), checkpoint)
+    images.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(6):
+        Image.fromarray(random.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(images / f'{number}.png')
+
+    loaded = load_model(config, checkpoint, classes=('background', 'vessel'))
+    assert (loaded.task, loaded.input_size) == ('segmentation', (3, 64, 64))
+    files = list_images([images])
+    inputs = torch.stack([loaded.transform(read_image(file, 3)) for file in files])
+    # The preprocessor is given BGR.
+    data = dict(inputs=list(inputs.flip(1) * 255), data_samples=None)
+    with torch.no_grad():
+        expected = loaded.model(loaded.model.data_preprocessor(data)['inputs'], mode='tensor')
+        torch.testing.assert_close(loaded.outputs(inputs)[0], expected, rtol=1e-4, atol=1e-4)
+    results = list(predict_files(loaded, files))
+    assert [result.prediction.labels.shape for result in results] == [(80, 90)] * 6
+    analysis = analyse(loaded, samples_from_files(loaded, files, 6), tmp_path / 'analysis')
+    assert 0 < analysis['swap']['agreement'] <= 1
+    assert (tmp_path / 'analysis' / 'tsne.png').is_file()
+    assert 'logits' in export_file(loaded, 'onnx', tmp_path / 'model.onnx')
+    loaded = load_model(config, checkpoint)
+    report = export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=[inputs])
+    assert 'a plain EncoderDecoder loads it' in report

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
+from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin import NothingMatchedError
 from fg_plugin.analysis.analyse import analyse
@@ -91,6 +91,40 @@ class TestWholeAnalysis:
         angle = np.degrees(np.arctan2(second[1] - first[1], second[0] - first[0]))
         assert colouring.values[0] == pytest.approx(angle.item())
 
+    def test_of_a_segmentor(self, tmp_path):
+        loaded = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+        samples = samples_from_files(loaded, save_images(tmp_path / 'images', 6, (64, 64), 'RGB'), 6)
+        summary = analyse(loaded, samples, tmp_path / 'out')
+        with torch.no_grad():
+            labels = loaded.network(samples.inputs).argmax(1)
+        assert len(labels.unique()) == 3
+        arrays = np.load(tmp_path / 'out' / 'swap.npz')
+        assert np.array_equal(arrays['own'], labels.numpy())
+        assert summary['swap'] == {
+            'agreement': pytest.approx((arrays['own'] == arrays['swapped']).mean()),
+            'chance': pytest.approx(labels.flatten().bincount().max().item() / labels.numel()),
+        }
+        assert 0.3 < summary['swap']['agreement'] < 1
+        colouring = colour_samples(loaded, samples, labels)
+        assert colouring.names is None
+        commonest = labels.flatten().bincount().argmax()
+        assert colouring.title == f'share of {commonest} (predicted)'
+        assert colouring.values[2] == pytest.approx((labels[2] == commonest).double().mean().item())
+        assert (tmp_path / 'out' / 'tsne.png').is_file()
+
+    def test_of_features(self, tmp_path):
+        loaded = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+        samples = samples_from_files(loaded, save_images(tmp_path / 'images', 6, (64, 64), 'RGB'), 6)
+        summary = analyse(loaded, samples, tmp_path / 'out')
+        arrays = np.load(tmp_path / 'out' / 'swap.npz')
+        with torch.no_grad():
+            maps = loaded.network(samples.inputs)['maps'][0]
+        np.testing.assert_allclose(arrays['own'][:, :4], maps.mean((2, 3)).numpy(), rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(arrays['own'][:, 4:], samples.inputs.mean((2, 3)).numpy(), rtol=1e-5)
+        assert summary['swap'].keys() == {'relative_shift'}
+        assert 1e-5 < summary['swap']['relative_shift'] < 1
+        assert (tmp_path / 'out' / 'tsne.png').is_file()
+
     def test_bad_input(self, digits, unet, tmp_path):
         samples = samples_from_config(digits, 5)
         with pytest.raises(NothingMatchedError, match=r"'conv3' matches none of: conv1, conv2"):
@@ -141,7 +175,7 @@ class TestRecording:
         with torch.no_grad():
             outputs = digits.network(inputs)
             codes = digits.generator(inputs)
-        torch.testing.assert_close(recording.outputs, outputs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(recording.answers, outputs, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(recording.maps['conv2'], seen[0], rtol=1e-4, atol=1e-5)
         for code, expected in zip(recording.codes, codes, strict=True):
             torch.testing.assert_close(code, expected, rtol=1e-4, atol=1e-5)
@@ -176,6 +210,16 @@ def test_swap_results():
         'mean_error_own': 0,
         'mean_error_swapped': 5,
     }
+
+
+def test_swapped_pixels_and_features():
+    own = torch.tensor([[[0, 1], [1, 2]]])
+    swapped = torch.tensor([[[0, 1], [2, 1]]])
+    samples = Samples(torch.zeros(1, 1, 1, 1), '')
+    assert compare_swapped('segmentation', samples, own, swapped) == {'agreement': 0.5, 'chance': 0.5}
+    features = torch.tensor([[2.0, 0], [-2, 1]])
+    result = compare_swapped('features', samples, features, features + torch.tensor([3.0, 0]))
+    assert result == {'relative_shift': pytest.approx((18 / 9) ** 0.5)}
 
 
 def test_embedding_separates_clusters_and_depends_on_its_seed_only():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -12,12 +13,13 @@ import timm
 import torch
 from mmengine.registry import MODELS
 from safetensors import safe_open
-from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
+from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin.convert import freeze_
 from fg_plugin.export import ExportMismatchError, agreement, export_file, program
 from fg_plugin.inference import load_model
 from fg_plugin.inference.batches import input_batches
+from fg_plugin.inference.tasks import output_tensors
 from fg_plugin.launch import read_config
 
 RESNET = dict(num_classes=10, fg_rank=4, fg_reconstruction_weight=1.0)
@@ -40,6 +42,16 @@ def unet(tmp_path):
     return load_model(UNET, checkpoint, options=SMALL_UNET)
 
 
+@pytest.fixture
+def segmentor(tmp_path):
+    return load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+
+
+@pytest.fixture
+def features(tmp_path):
+    return load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+
+
 @torch.no_grad()
 def run_onnx(path, inputs):
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
@@ -48,7 +60,8 @@ def run_onnx(path, inputs):
 
 
 @pytest.mark.parametrize(
-    'name', ['digits', pytest.param('resnet', marks=pytest.mark.slow), pytest.param('unet', marks=pytest.mark.slow)]
+    'name',
+    ['digits', *(pytest.param(name, marks=pytest.mark.slow) for name in ('resnet', 'unet', 'segmentor', 'features'))],
 )
 def test_onnx_equals_eager_at_any_batch_size_and_has_no_decoder(request, tmp_path, name):
     loaded = request.getfixturevalue(name)
@@ -204,6 +217,26 @@ print('loaded')
         plain.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
         with torch.no_grad():
             torch.testing.assert_close(plain(inputs), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ('name', 'report'),
+        [('segmentor', r'same class .* for \d+\.\d% of pixels'), ('features', r'by \d+\.\d% of their size')],
+    )
+    def test_of_other_outputs(self, request, tmp_path, name, report):
+        loaded = request.getfixturevalue(name)
+        one, _ = input_batches(loaded, save_images(tmp_path / 'images', 1, (64, 64), 'RGB'))
+        inputs = agreement.example_inputs(loaded, 3)
+        with torch.no_grad(), loaded.conditioned_on(one[0]):
+            expected = loaded.outputs(inputs)
+        assert re.search(report, export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=one))
+        weights = torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict']
+        cfg = read_config(SEGMENTOR if name == 'segmentor' else FEATURES)
+        cfg.model.backbone = cfg.model.backbone.backbone
+        plain = MODELS.build(cfg.model).eval()
+        plain.load_state_dict(weights)
+        with torch.no_grad():
+            for out, value in zip(output_tensors(plain(inputs)), expected, strict=True):
+                torch.testing.assert_close(out, value, rtol=1e-4, atol=1e-5)
 
     def test_needs_generated_filters(self, tmp_path):
         checkpoint = save_timm_model(tmp_path / 'plain.pth', 'test_resnet', num_classes=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
+from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin import UnknownArchitectureError
 from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError
@@ -42,6 +42,31 @@ def test_a_timm_name_tells_size_and_normalisation(tmp_path):
     assert wide.input_size == (1, 64, 96)
 
 
+def test_other_outputs_of_configs(tmp_path):
+    segmentor = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+    assert (segmentor.task, segmentor.output_names) == ('segmentation', ('logits',))
+    features = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+    assert (features.task, features.output_names) == ('features', ('features_0', 'features_1'))
+
+
+@pytest.mark.parametrize('options', [dict(num_classes=0), dict(features_only=True)])
+def test_a_timm_network_without_classes_gives_features(tmp_path, options):
+    checkpoint = save_timm_model(tmp_path / 'features.pth', **options)
+    loaded = load_model('fg_test_resnet', checkpoint, options=options, input_size=(64, 64))
+    assert loaded.task == 'features'
+    with torch.no_grad():
+        assert len(loaded.outputs(torch.randn(1, 3, 64, 64))) == len(loaded.output_names)
+    with pytest.raises(ValueError, match='to predict something, but fg_test_resnet returns features: features_0'):
+        predict_files(loaded, save_images(tmp_path / 'images', 1))
+
+
+def test_outputs_begin_with_the_batch(tmp_path):
+    options = {'model.type': 'ToyFeatureExtractor', 'model.mean_only': True}
+    checkpoint = save_config_model(tmp_path / 'features.pth', FEATURES)
+    with pytest.raises(ValueError, match=r'begin with the batch .* for two images their shapes are \[\(3,\)\]'):
+        load_model(FEATURES, checkpoint, options=options)
+
+
 def test_outputs_of_imagenet_have_its_names(tmp_path):
     loaded = load_model('test_resnet', save_timm_model(tmp_path / 'resnet.pth', 'test_resnet'))
     assert loaded.classes[:2] == ('tench, Tinca tinca', 'goldfish, Carassius auratus')
@@ -53,7 +78,7 @@ def test_outputs_of_imagenet_have_its_names(tmp_path):
         ('fg_tset_resnet', {}, UnknownArchitectureError, 'Closest names: test_resnet'),
         ('configs/demo_digit.py', {}, FileNotFoundError, 'the closest are configs/demo_digits.py'),
         ('fg_test_resnet', {'num_classes': 5}, ValueError, r'created here \(num_classes=5\).* such as num_classes=10'),
-        ('fg_test_resnet', {'num_classes': 0}, ValueError, 'should be a classifier'),
+        ('fg_test_resnet', {'features_only': True}, ValueError, r'created here \(features_only=True\)'),
         (str(DIGITS), {}, CheckpointMismatchError, 'missing in the checkpoint: backbone.backbone.conv1.bias'),
     ],
 )

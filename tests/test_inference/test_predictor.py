@@ -3,13 +3,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trained import DIGITS, SMALL_UNET, UNET, save_config_model, save_images
+from trained import DIGITS, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images
 
 from fg_plugin.inference import FailedImage, list_images, load_model, predict_files, read_image
 from fg_plugin.inference.prediction_folder import picture_names, write_predictions
+from fg_plugin.inference.predictions import decode_predictions
+from fg_plugin.visualization.prediction_image import colour_pixels
 
 
 @pytest.fixture(scope='module')
@@ -81,6 +84,56 @@ def test_landmarks_are_in_pixels_of_the_file(unet, tmp_path):
     with torch.no_grad():
         landmarks = unet.outputs(unet.transform(read_image(small, 3)).unsqueeze(0))[1][0]
     torch.testing.assert_close(of_small, landmarks.double().float(), rtol=0, atol=1e-4)
+
+
+class TestSegmentation:
+    @pytest.fixture(scope='class')
+    def segmentor(self, tmp_path_factory):
+        return load_model(SEGMENTOR, save_config_model(tmp_path_factory.mktemp('seg') / 'segmentor.pth', SEGMENTOR))
+
+    def test_labels_are_of_pixels_of_the_file(self, segmentor, tmp_path):
+        (small,) = save_images(tmp_path, 1, (64, 64), 'RGB')
+        large = tmp_path / 'large.png'
+        Image.open(small).resize((128, 192), Image.Resampling.NEAREST).save(large)
+        of_small, of_large = (result.prediction for result in predict_files(segmentor, [small, large]))
+        assert of_large.labels.shape == (192, 128)
+        repeated = of_small.labels.repeat(3, 0).repeat(2, 1)
+        assert (of_large.labels == repeated).mean() > 0.99
+        with torch.no_grad():
+            logits = segmentor.network(segmentor.transform(read_image(small, 3)).unsqueeze(0))
+        logits = torch.nn.functional.interpolate(logits, (64, 64), mode='bilinear')
+        assert np.array_equal(of_small.labels, logits.argmax(1)[0].numpy())
+        for label, share in of_small.shares.items():
+            assert share == pytest.approx((of_small.labels == label).mean())
+        assert sum(of_small.shares.values()) == pytest.approx(1)
+
+    def test_the_folder_holds_masks(self, segmentor, tmp_path):
+        files, out = save_images(tmp_path / 'images', 2, (90, 70), 'RGB'), tmp_path / 'out'
+        named = dataclasses.replace(segmentor, classes=('ground', 'sky', 'tree'))
+        results = list(predict_files(named, files))
+        write_predictions(named, results, out, picture_names(files, [tmp_path / 'images']))
+        report = json.loads((out / 'predictions.json').read_text())['predicted']
+        assert {path.name for path in out.iterdir()} == {
+            'predictions.json',
+            *(each[kind] for each in report for kind in ('picture', 'mask')),
+        }
+        for each, result in zip(report, results, strict=True):
+            mask = np.array(Image.open(out / each['mask']))
+            assert np.array_equal(mask, result.prediction.labels)
+            assert each['classes'][0]['name'] == named.classes[np.bincount(mask.flatten()).argmax()]
+
+    def test_one_channel_of_logits_tells_two_classes(self, segmentor):
+        logits = torch.tensor([[[[0.5, -0.5], [2, 0]]]])
+        size = dataclasses.replace(segmentor, input_size=(3, 2, 2))
+        (prediction,) = decode_predictions(size, (logits,), [(2, 2)])
+        assert prediction.labels.tolist() == [[1, 0], [1, 0]]
+
+    def test_background_stays_and_other_classes_get_colours(self):
+        image = Image.new('RGB', (2, 2), 'grey')
+        drawn = np.array(colour_pixels(image, np.array([[0, 1], [2, 1]], dtype=np.int16)))
+        assert drawn[0, 0].tolist() == [128, 128, 128]
+        assert drawn[0, 1].tolist() == drawn[1, 1].tolist() != drawn[1, 0].tolist()
+        assert colour_pixels(image, np.zeros((2, 2), dtype=np.int16)) == image
 
 
 def test_images_are_turned_as_their_exif_data_says(tmp_path):

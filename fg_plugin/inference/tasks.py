@@ -1,0 +1,93 @@
+"""What a network predicts, and how two predictions for the same images are compared."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+Task = Literal['classification', 'landmarks', 'segmentation', 'features']
+
+_OUTPUT_NAMES = {
+    'classification': ('logits',),
+    'landmarks': ('heatmaps', 'landmarks'),
+    'segmentation': ('logits',),
+}
+
+
+def output_tensors(out: Any) -> tuple[Tensor, ...]:
+    """Return the tensors of what a network returned, in their order."""
+    return tuple(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+
+
+@torch.no_grad()
+def run_once(network: nn.Module, input_size: tuple[int, int, int], source: str) -> tuple[Tensor, ...]:
+    """Return what a network gives for two black images of ``input_size`` (C, H, W).
+
+    Raises:
+        ValueError: If these are no tensors that begin with the batch.
+    """
+    out = output_tensors(network(torch.zeros(2, *input_size)))
+    shapes = [tuple(tensor.shape) for tensor in out]
+    if not out or any(len(shape) < 2 or shape[0] != 2 for shape in shapes):
+        raise ValueError(
+            f'The model of {source} should return tensors that begin with the batch and have at least two dimensions, '
+            f'but for two images their shapes are {shapes or "none"}.'
+        )
+    return out
+
+
+def output_names(task: Task, outputs: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Return a name for each output of a network."""
+    if task == 'features':
+        return tuple(f'features_{index}' for index in range(len(outputs)))
+    return _OUTPUT_NAMES[task]
+
+
+def answers(task: Task, outputs: tuple[Tensor, ...]) -> Tensor:
+    """Return what is compared of the outputs for a batch.
+
+    Returns:
+        Logits ``(B, num_classes)``, landmarks ``(B, K, 2)``, the class of each pixel ``(B, H, W)`` in the resolution of
+        the logits, or the means of all feature maps ``(B, C)``.
+    """
+    if task == 'segmentation':
+        return pixel_classes(outputs[0])
+    if task == 'features':
+        return torch.cat([out.flatten(2).mean(2) if out.ndim > 2 else out for out in outputs], dim=1)
+    return outputs[-1]
+
+
+def pixel_classes(logits: Tensor) -> Tensor:
+    """Return the class of each pixel ``(B, H, W)``. A single channel of logits tells class 1 from class 0."""
+    classes = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
+    return classes.to(torch.int16)
+
+
+def compare_answers(task: Task, own: Tensor, others: Tensor) -> dict[str, float]:
+    """Compare two answers of a network to the same images.
+
+    Returns:
+        ``agreement``, the share of images (of pixels) of the same class, and ``chance``, that of a guess: of one among
+        all classes (of the commonest class for all pixels). ``mean_shift`` of the landmarks in pixels of the input.
+        ``relative_shift`` of features: the root mean square of the shift, relative to that of the features.
+    """
+    if task == 'classification':
+        return {'agreement': share(own.argmax(1) == others.argmax(1)), 'chance': 1 / own.shape[1]}
+    if task == 'segmentation':
+        commonest = own.flatten().long().bincount().max().item() / own.numel()
+        return {'agreement': share(own == others), 'chance': commonest}
+    if task == 'landmarks':
+        return {'mean_shift': mean_distance(own, others)}
+    shift = torch.linalg.vector_norm(own.double() - others.double()) / torch.linalg.vector_norm(own.double())
+    return {'relative_shift': shift.item()}
+
+
+def share(right: Tensor) -> float:
+    """Return the share of true values."""
+    return right.double().mean().item()
+
+
+def mean_distance(points: Tensor, others: Tensor) -> float:
+    """Return the mean distance of points ``(..., 2)``."""
+    return torch.linalg.vector_norm(points.double() - others.double(), dim=-1).mean().item()

@@ -1,0 +1,3 @@
+_base_ = './toy_segmentor_config.py'
+
+model = dict(_delete_=True, type='ToyFeatureExtractor', backbone=_base_.model.backbone)
