@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from fg_plugin.layers.normalisation import normalisation
+from fg_plugin.layers.patch_conv import PatchConv2d
 
 
 class Reduction(NamedTuple):
@@ -88,7 +89,7 @@ def reduced_size(size: int, convs: Sequence[Reduction]) -> int:
 def _build_level(channels: int, convs: Sequence[Reduction], norm: str) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, conv in enumerate(convs):
-        layers[f'conv{index}'] = nn.Conv2d(channels, channels, *conv, bias=False)
+        layers[f'conv{index}'] = PatchConv2d(channels, channels, *conv, bias=False)
         layers[f'norm{index}'] = normalisation(norm, channels)
         layers[f'act{index}'] = nn.LeakyReLU()
     layers['flatten'] = nn.Flatten()
