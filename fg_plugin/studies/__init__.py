@@ -1,0 +1,1 @@
+"""Studies beyond the paper: where generated filters pay, against other networks of equal cost, with one recipe."""

@@ -1,0 +1,162 @@
+"""The networks that are compared: one built for each row of a study's table."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+import fg_plugin
+from fg_plugin.macs import count_macs
+from fg_plugin.studies.data import StudyData
+from fg_plugin.studies.networks import (
+    StemConditioned,
+    StudyNet,
+    count_parameters,
+    widened,
+    with_condconv,
+    with_input_codes,
+)
+
+# Channels and stride of each level: small, as the network is. Its thumbnail is the image, in a size that it can halve.
+ENCODER = ((8, 2), (16, 2), (16, 2))
+TOTAL_STRIDE = 8
+
+PAPER = {'head': 'full', 'init': 'orthogonal', 'reconstruction_weight': 1.0}
+
+
+class Arm(NamedTuple):
+    """A network, and how it is trained.
+
+    Attributes:
+        what: One line for the table.
+        build: Makes it from scratch, or for ``warm`` from a trained static network.
+        warm: Whether it goes on from the trained static network.
+        head_lr: Factor of the learning rate of what generates filters: heads, encoder and neck.
+        head_decay: Whether the weights of what generates filters decay.
+    """
+
+    what: str
+    build: Callable[[StudyData, StudyNet], nn.Module]
+    warm: bool = False
+    head_lr: float = 1.0
+    head_decay: bool = True
+
+
+def static(data: StudyData, **options: Any) -> StudyNet:
+    """Build the static network for ``data``."""
+    return StudyNet(data.input_size[0], int(data.train.labels.max()) + 1, **options)
+
+
+def generated(**options: Any) -> Callable[[StudyData, StudyNet], nn.Module]:
+    """Return a function that converts a network by ``convert_`` with ``options``."""
+
+    def build(data: StudyData, net: StudyNet) -> nn.Module:
+        size = data.input_size
+        fg_plugin.convert_(
+            net,
+            **{
+                'encoder': ENCODER,
+                'levels': 'depth',
+                'image_size': -(-size[1] // TOTAL_STRIDE) * TOTAL_STRIDE,
+                **options,
+            },
+            mean=data.mean,
+            std=data.std,
+            input_size=size,
+        )
+        return net
+
+    return build
+
+
+def with_layer_norm(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callable[[StudyData, StudyNet], nn.Module]:
+    """Normalise the codes of what ``build`` makes by a LayerNorm."""
+
+    def normalised(data: StudyData, net: StudyNet) -> nn.Module:
+        model: Any = build(data, net)
+        for level, width in zip(model.fg_generator.neck.levels, model.fg_generator.neck.code_dims, strict=True):
+            level.append(nn.LayerNorm(width))
+        return model
+
+    return normalised
+
+
+def bounded(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callable[[StudyData, StudyNet], nn.Module]:
+    """Bound the sample's own part of the coefficients that ``build`` makes, of rank r, by tanh."""
+
+    def with_tanh(data: StudyData, net: StudyNet) -> nn.Module:
+        model = build(data, net)
+        for layer in model.modules():
+            if isinstance(layer, fg_plugin.FilterRepoConv):
+                head: Any = layer.coefficient_head
+                head.scale = nn.Sequential(head.scale, nn.Tanh())
+        return model
+
+    return with_tanh
+
+
+def _as_wide_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Callable[[StudyData, StudyNet], nn.Module]:
+    def build(data: StudyData, net: StudyNet) -> nn.Module:
+        target = measure(ARMS[arm].build(data, static(data)), data)
+        return widened(lambda widths: static(data, widths=widths), lambda model: measure(model, data), target)
+
+    return build
+
+
+def parameters(model: nn.Module, data: StudyData) -> int:
+    """Return the number of parameters that inference needs."""
+    decoder = getattr(getattr(getattr(model, 'fg_generator', None), 'autoencoder', None), 'decoder', None)
+    return count_parameters(model) - (0 if decoder is None else count_parameters(decoder))
+
+
+def macs(model: nn.Module, data: StudyData) -> int:
+    """Return the multiply-accumulate operations of one image."""
+    return count_macs(model, data.input_size, ()).total
+
+
+LOWRANK = {'head': 'lowrank', 'rank': 8, 'init': 'orthogonal'}
+
+ARMS: dict[str, Arm] = {
+    'static': Arm('static network', lambda data, net: net),
+    'se': Arm('+ SE', lambda data, net: static(data, attention=True)),
+    'condconv': Arm('+ CondConv (4 kernels)', lambda data, net: with_condconv(net)),
+    'paper': Arm("FG, the paper's (full head, reconstruction)", generated(**PAPER)),
+    'no_reconstruction': Arm('FG, full head, no reconstruction', generated(**{**PAPER, 'reconstruction_weight': 0.0})),
+    'stem': Arm("FG, full head, codes from the network's first block", lambda data, net: StemConditioned(net)),
+    'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
+    'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
+    'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
+    'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_wide_as('paper', parameters)),
+    'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
+    # What holds them back.
+    'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(head='lowrank', rank=8)),
+    'lowrank_lr3': Arm('FG, low rank, generator and heads at 3x the learning rate', generated(**LOWRANK), head_lr=3.0),
+    'lowrank_lr03': Arm('FG, low rank, at 0.3x the learning rate', generated(**LOWRANK), head_lr=0.3),
+    'lowrank_no_decay': Arm('FG, low rank, no weight decay of the generator', generated(**LOWRANK), head_decay=False),
+    'lowrank_layer_norm': Arm('FG, low rank, LayerNorm on the codes', with_layer_norm(generated(**LOWRANK))),
+    'lowrank_tanh': Arm('FG, low rank, tanh on the coefficients', bounded(generated(**LOWRANK))),
+    'lowrank_rank2': Arm('FG, low rank (2)', generated(**{**LOWRANK, 'rank': 2})),
+    'lowrank_rank32': Arm('FG, low rank (32)', generated(**{**LOWRANK, 'rank': 32})),
+    'lowrank_reconstruction': Arm('FG, low rank, reconstruction', generated(**LOWRANK, reconstruction_weight=1.0)),
+    'lowrank_resolution': Arm('FG, low rank, levels by resolution', generated(**LOWRANK, levels='resolution')),
+    # Warm start.
+    'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
+    'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
+    'warm_lowrank_lr10': Arm('warm: FG, low rank, generator and heads at 10x', generated(), warm=True, head_lr=10.0),
+    'warm_full': Arm('warm: FG, full head', generated(head='full'), warm=True),
+    'warm_full_lr10': Arm(
+        'warm: FG, full head, generator and heads at 10x', generated(head='full'), warm=True, head_lr=10.0
+    ),
+    'warm_full_reconstruction': Arm(
+        'warm: FG, full head, reconstruction', generated(head='full', reconstruction_weight=1.0), warm=True
+    ),
+}
+
+STUDIES: dict[str, tuple[str, ...]] = {
+    'cost': (
+        *('static', 'se', 'condconv', 'paper', 'no_reconstruction', 'stem', 'input', 'lowrank', 'quarter'),
+        *('wide_parameters', 'wide_macs'),
+    ),
+    'heads': ('lowrank', *(name for name in ARMS if name.startswith('lowrank_'))),
+    'warm': tuple(name for name in ARMS if name.startswith('warm_')),
+}

@@ -1,0 +1,71 @@
+"""Trained networks as files: a finished one is never trained again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fg_plugin.atomic_write import write_atomically
+from fg_plugin.benchmark.environment import environment
+from fg_plugin.studies.arms import ARMS
+from fg_plugin.studies.data import StudyData
+from fg_plugin.studies.training import Recipe, train_arm
+
+
+class Cells:
+    """The results of one data set.
+
+    Args:
+        data_name: Its name.
+        data: Its images.
+        recipe: Of all trainings.
+        results: Folder of the results; those of an arm are in ``<data_name>/<arm>/seed<k>.json``.
+        work_dir: Folder of the weights that warm starts need.
+    """
+
+    def __init__(self, data_name: str, data: StudyData, recipe: Recipe, results: Path, work_dir: Path) -> None:
+        self.data = data
+        self.recipe = recipe
+        self.folder = results / data_name
+        self.weights = work_dir / data_name
+
+    def is_finished(self, arm: str, seed: int) -> bool:
+        """Return whether a result exists.
+
+        Raises:
+            ValueError: If it was trained by another recipe.
+        """
+        path = self._path(arm, seed)
+        if not path.is_file():
+            return False
+        # A warm start has two recipes; its table row says so.
+        if not ARMS[arm].warm and json.loads(path.read_text())['recipe'] != self.recipe._asdict():
+            raise ValueError(f'{path} should be of the recipe {self.recipe}, but is of another: move it away first.')
+        return True
+
+    def train(self, arm: str, seed: int) -> dict[str, Any]:
+        """Train one network and keep its result."""
+        start = self._static_weights(seed) if ARMS[arm].warm else None
+        model, result = train_arm(ARMS[arm], self.data, self.recipe, seed, start)
+        if arm == 'static':
+            self.weights.mkdir(parents=True, exist_ok=True)
+            with write_atomically(self._weights(seed)) as file:
+                torch.save(model.state_dict(), file)
+        path = self._path(arm, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(path) as file:
+            file.write((json.dumps({'arm': arm, 'seed': seed, **result, **environment()}, indent=1) + '\n').encode())
+        return result
+
+    def _static_weights(self, seed: int) -> dict[str, Tensor]:
+        if not self._weights(seed).is_file():
+            self.train('static', seed)
+        return torch.load(self._weights(seed), weights_only=True)
+
+    def _path(self, arm: str, seed: int) -> Path:
+        return self.folder / arm / f'seed{seed}.json'
+
+    def _weights(self, seed: int) -> Path:
+        return self.weights / f'static_seed{seed}.pth'

@@ -1,0 +1,133 @@
+"""The network of the studies, and others of the same depth that adapt to their image in another way."""
+
+from collections.abc import Callable, Sequence
+
+from timm.layers import SEModule
+from torch import Tensor, nn
+
+from fg_plugin.benchmark.networks import RoutedCondConv
+from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.convert_convs import replace_modules_
+from fg_plugin.layers import FilterRepoConv
+
+WIDTHS = (16, 32, 64, 64)
+
+# Length of the codes that take the autoencoder's place; as long as those of its last level.
+CODE_DIM = 16
+
+
+class StudyNet(nn.Module):
+    """Four Conv+BN+ReLU, all but the first of stride 2, a global average pool and a fully connected layer.
+
+    Args:
+        in_channels: Channels of the image.
+        num_classes: Number of classes.
+        widths: Filters of each convolution.
+        attention: Add a squeeze-and-excitation module to each block.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        widths: Sequence[int] = WIDTHS,
+        attention: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        blocks = []
+        for index, width in enumerate(widths):
+            conv = nn.Conv2d(in_channels, width, 3, 1 if index == 0 else 2, padding=1, bias=False)
+            layers = [conv, nn.BatchNorm2d(width), nn.ReLU()]
+            blocks.append(nn.Sequential(*layers, *([SEModule(width, rd_ratio=1 / 4)] if attention else [])))
+            in_channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
+        return self.classifier(self.blocks(x).mean((2, 3)))
+
+
+class InputConditioned(nn.Module):
+    """A generated-filter layer whose code is computed from its own input instead of by an autoencoder.
+
+    Args:
+        conv: The convolution to take the place of.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.code = _code(conv.in_channels)
+        self.conv = _generated(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` (B, C, H, W) with filters generated from its mean over the pixels."""
+        with conditioning_scope(Conditioning(self, (self.code(x.mean((2, 3))),))):
+            return self.conv(x)
+
+
+class StemConditioned(nn.Module):
+    """A network whose first block stays as it is, and gives the code for the filters of all others.
+
+    Args:
+        net: The network.
+    """
+
+    def __init__(self, net: StudyNet) -> None:
+        super().__init__()
+        self.net = net
+        width = net.blocks[0][0].out_channels  # type: ignore[index]
+        self.code = _code(width)
+        convs = [module for module in net.blocks[1:].modules() if isinstance(module, nn.Conv2d)]
+        replace_modules_(net, {conv: _generated(conv) for conv in convs})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
+        stem = self.net.blocks[0](x)
+        with conditioning_scope(Conditioning(self, (self.code(stem.mean((2, 3))),))):
+            return self.net.classifier(self.net.blocks[1:](stem).mean((2, 3)))
+
+
+def with_condconv(net: StudyNet) -> StudyNet:
+    """Return ``net`` with all but the first convolution mixed of four kernels by timm's ``CondConv2d``."""
+    _replace_convs_(net.blocks[1:], RoutedCondConv)
+    return net
+
+
+def with_input_codes(net: StudyNet) -> StudyNet:
+    """Return ``net`` with generated filters whose codes come from each layer's input."""
+    _replace_convs_(net, InputConditioned)
+    return net
+
+
+def widened(build: Callable[[Sequence[int]], nn.Module], measure: Callable[[nn.Module], int], target: int) -> nn.Module:
+    """Return the network of ``build(widths)`` whose measure comes closest to ``target`` among multiples of WIDTHS."""
+    best = min(
+        (build(tuple(round(width * factor / 32) for width in WIDTHS)) for factor in range(32, 32 * 6)),
+        key=lambda net: abs(measure(net) - target),
+    )
+    return best
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _generated(conv: nn.Conv2d) -> FilterRepoConv:
+    return FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head='full', init='orthogonal')
+
+
+def _code(channels: int) -> nn.Sequential:
+    code = nn.Sequential(nn.Linear(channels, CODE_DIM), nn.LeakyReLU())
+    nn.init.kaiming_normal_(code[0].weight, nonlinearity='leaky_relu')  # type: ignore[arg-type]
+    nn.init.zeros_(code[0].bias)  # type: ignore[arg-type]
+    return code
+
+
+def _replace_convs_(model: nn.Module, build: Callable[[nn.Conv2d], nn.Module]) -> None:
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Conv2d:
+                setattr(parent, name, build(child))

@@ -1,0 +1,86 @@
+"""The results of the studies as one page."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fg_plugin.benchmark.report import markdown_table
+from fg_plugin.studies.arms import ARMS, STUDIES
+
+TITLES = {
+    'cost': 'At equal cost',
+    'heads': 'What holds the heads back',
+    'warm': 'Warm start: a trained static network, converted and trained on',
+}
+
+HEADER = (
+    *('network', 'n', 'test', 'against static', 'unseen', 'training', 'swapped'),
+    *('parameters', 'MACs', 'training time', 'inference time'),
+)
+
+Results = dict[int, dict[str, Any]]
+
+
+def load_results(folder: Path) -> dict[str, Results]:
+    """Return the results of one data set by arm and seed."""
+    found: dict[str, Results] = {}
+    for path in sorted(folder.glob('*/seed*.json')):
+        found.setdefault(path.parent.name, {})[int(path.stem.removeprefix('seed'))] = json.loads(path.read_text())
+    return found
+
+
+def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
+    """Return the section of one data set.
+
+    Args:
+        folder: Its results.
+        remarks: Sentences by ``'<data>'`` or ``'<data>/<study>'``.
+    """
+    results = load_results(folder)
+    path = folder / 'costs.json'
+    costs = json.loads(path.read_text())['arms'] if path.is_file() else {}
+    parts = [f'### {folder.name}', remarks.get(folder.name, '')]
+    for study, arms in STUDIES.items():
+        rows = [_row(arm, results, costs) for arm in arms if arm in results]
+        if rows:
+            shown = _without_empty_columns([HEADER, *rows])
+            parts += [f'#### {TITLES[study]}', markdown_table(shown[0], shown[1:])]
+            parts.append(remarks.get(f'{folder.name}/{study}', ''))
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[str, float]]) -> list[str]:
+    ours, cost = results[arm], costs.get(arm, {})
+    reference = results.get('warm_static' if ARMS[arm].warm else 'static', {})
+    differences = [ours[seed]['test'] - reference[seed]['test'] for seed in ours if seed in reference]
+    return [
+        ARMS[arm].what,
+        str(len(ours)),
+        _mean(ours, 'test'),
+        '' if arm in ('static', 'warm_static') else _spread(differences, sign='+'),
+        _mean(ours, 'unseen'),
+        _mean(ours, 'train'),
+        _mean(ours, 'swapped'),
+        f'{cost["parameters"]:,}' if cost else '',
+        f'{cost["macs"] / 1e6:.2f} M' if cost else '',
+        f'{cost["training"]:.2f}' if cost else '',
+        f'{cost["inference"]:.2f}' if cost else '',
+    ]
+
+
+def _mean(results: Results, key: str) -> str:
+    return _spread([result[key] for result in results.values() if key in result])
+
+
+def _spread(values: Sequence[float], sign: str = '') -> str:
+    if not values:
+        return ''
+    mean = f'{statistics.fmean(values):{sign}.2f}'
+    return f'{mean} ± {statistics.stdev(values):.2f}' if len(values) > 1 else mean
+
+
+def _without_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    kept = [column for column in range(len(rows[0])) if any(row[column] for row in rows[1:])]
+    return [[row[column] for column in kept] for row in rows]

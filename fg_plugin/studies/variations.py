@@ -1,0 +1,69 @@
+"""Known variations of images: the paper's argument is that generated filters adapt to them."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+Variation = Callable[[Tensor, torch.Generator, bool], Tensor]
+
+_BLUR_STEPS = 8
+
+
+def rotated(images: Tensor, generator: torch.Generator, unseen: bool) -> Tensor:
+    """Rotate each image by an angle of its own, uniform in [-45, 45] degrees (section 4.2); unseen: 45 to 90.
+
+    Args:
+        images: ``(N, C, H, W)`` in [0, 1].
+        generator: Of the angles.
+        unseen: Take angles that no training image has.
+    """
+    if unseen:
+        angles = (45 + 45 * _uniform(images, generator)) * _sign(images, generator)
+    else:
+        angles = 90 * _uniform(images, generator) - 45
+    radians = torch.deg2rad(angles)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    ratio = images.shape[2] / images.shape[3]
+    matrices = torch.stack([cos, sin * ratio, zero, -sin / ratio, cos, zero], 1).view(-1, 2, 3)
+    grids = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grids, align_corners=False)
+
+
+def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Tensor:
+    """Apply noise, blur or a loss of contrast to each image, of a strength of its own; unseen: stronger.
+
+    Standard deviations are uniform in [0, 0.3] of white and [0, 1.5] pixels, contrasts in [0.3, 1]; unseen, 0.3 to 0.6,
+    1.5 to 3 and 0.15 to 0.3.
+    """
+    kinds = torch.randint(3, (len(images),), generator=generator)
+    strength = _uniform(images, generator) + (1 if unseen else 0)
+    images = images.clone()
+    noisy, blurred, faded = (kinds == kind for kind in range(3))
+    noise = torch.randn(images.shape, generator=generator)
+    images[noisy] += 0.3 * strength[noisy].view(-1, 1, 1, 1) * noise[noisy]
+    # The library blurs a batch by one width.
+    steps = (strength * _BLUR_STEPS).round()
+    for step in steps[blurred].unique().tolist():
+        chosen = blurred & (steps == step)
+        sigma = 1.5 * step / _BLUR_STEPS
+        if sigma:
+            images[chosen] = functional.gaussian_blur(images[chosen], [2 * round(3 * sigma) + 1], [sigma])
+    contrast = 0.15 + 0.15 * _uniform(images, generator) if unseen else 1 - 0.7 * strength
+    means = images.mean((1, 2, 3), keepdim=True)
+    factors = contrast.view(-1, 1, 1, 1)
+    images[faded] = (means + (images - means) * factors)[faded]
+    return images.clamp(0, 1)
+
+
+def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(len(images), generator=generator)
+
+
+def _sign(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, (len(images),), generator=generator) * 2 - 1
+
+
+VARIATIONS: dict[str, Variation] = {'rotated': rotated, 'corrupted': corrupted}

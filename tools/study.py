@@ -1,0 +1,109 @@
+"""Compares generated filters with other networks of equal cost, by one recipe: beyond the paper.
+
+    python tools/study.py cost                                       # scikit-learn's digits: nothing to download
+    python tools/study.py cost heads warm --data mnist_rotated       # three seeds of each network
+    python tools/study.py cost --data cifar10_16 --arms static paper --seeds 0
+    python tools/study.py heads --data mnist_rotated --held-out      # to choose settings by: no test image is seen
+    python tools/study.py all --data mnist_rotated --report          # trains nothing
+
+A finished network is never trained again: its result is in results/studies/<data>/<network>/seed<k>.json. The page of
+all data sets is results/studies.md, which RESULTS.md shows.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from fg_plugin.atomic_write import write_atomically
+from fg_plugin.benchmark.environment import environment
+from fg_plugin.studies.arms import ARMS, STUDIES, macs, parameters, static
+from fg_plugin.studies.cells import Cells
+from fg_plugin.studies.data import StudyData, data_names, load_data
+from fg_plugin.studies.networks import WIDTHS
+from fg_plugin.studies.page import data_page
+from fg_plugin.studies.speed import relative_times
+from fg_plugin.studies.training import Recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('studies', nargs='+', choices=[*STUDIES, 'all'], help='tables to fill')
+    parser.add_argument('--data', default='digits', choices=data_names(), help='default: digits')
+    parser.add_argument('--data-root', type=Path, default=ROOT / 'data', help='folder of the data sets')
+    parser.add_argument('--arms', nargs='+', choices=list(ARMS), help='only these networks')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
+    parser.add_argument('--epochs', type=int, default=Recipe().epochs, help=f'default: {Recipe().epochs}')
+    parser.add_argument('--lr', type=float, default=Recipe().lr, help=f'default: {Recipe().lr}')
+    parser.add_argument('--held-out', action='store_true', help='test on a held-out part of the training set')
+    parser.add_argument('--costs', action='store_true', help='measure parameters, MACs and times, on an idle machine')
+    parser.add_argument('--report', action='store_true', help='train nothing')
+    parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of the results')
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'studies', help='folder of weights')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    studies = list(STUDIES) if 'all' in args.studies else args.studies
+    arms = [arm for study in studies for arm in STUDIES[study] if not args.arms or arm in args.arms]
+    arms = list(dict.fromkeys(arms))
+    name = f'{args.data}_held_out' if args.held_out else args.data
+    if not args.report:
+        data = load_data(args.data, args.data_root, held_out=args.held_out)
+        cells = Cells(name, data, Recipe(args.epochs, args.lr), args.results / 'studies', args.work_dir)
+        missing = [(arm, seed) for seed in args.seeds for arm in arms if not cells.is_finished(arm, seed)]
+        for position, (arm, seed) in enumerate(missing, 1):
+            result = cells.train(arm, seed)
+            facts = ', '.join(
+                f'{key} {result[key]:.2f}' for key in ('test', 'unseen', 'train', 'swapped') if key in result
+            )
+            print(f'[{position}/{len(missing)}] {arm} seed {seed}: {facts}', flush=True)
+            write_page(args.results)
+        if args.costs:
+            measure_costs(data, tuple(arms), cells.folder)
+    write_page(args.results)
+
+
+def measure_costs(data: StudyData, arms: tuple[str, ...], folder: Path) -> None:
+    """Write the parameters, MACs and relative times of the networks."""
+    times = relative_times(data, arms)
+    costs = {}
+    for arm in times:
+        model = ARMS[arm].build(data, static(data))
+        costs[arm] = {'parameters': parameters(model, data), 'macs': macs(model, data), **times[arm]}
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / 'costs.json', json.dumps({'arms': costs, **environment()}, indent=1) + '\n')
+
+
+def write_page(results: Path) -> None:
+    """Write results/studies.md."""
+    path = results / 'remarks.json'
+    remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
+    folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
+    pages = [data_page(folder, remarks) for folder in folders if not folder.name.endswith('_held_out')]
+    introduction = [INTRODUCTION, remarks.get('verdict', '')]
+    write(results / 'studies.md', '\n\n'.join(filter(None, [*introduction, *pages])).rstrip() + '\n')
+
+
+def write(path: Path, text: str) -> None:
+    with write_atomically(path) as file:
+        file.write(text.encode())
+
+
+INTRODUCTION = f"""## Beyond the paper: at equal cost
+
+Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.join(map(str, WIDTHS))} filters), and all
+networks of a table are trained by one recipe: {Recipe().epochs} epochs of AdamW with a one-cycle learning rate.
+Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
+the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
+another image; the closer to `test`, the less the filters depend on their image. Parameters and MACs are those of
+inference, times multiples of the static network's (CPU, batch of 128, side by side)."""
+
+
+if __name__ == '__main__':
+    try:
+        main(parse_args())
+    except (OSError, ValueError, FloatingPointError) as error:
+        sys.exit(f'error: {error}')
