@@ -50,7 +50,7 @@ def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Tenso
         chosen = blurred & (steps == step)
         sigma = 1.5 * step / _BLUR_STEPS
         if sigma:
-            images[chosen] = functional.gaussian_blur(images[chosen], [2 * round(3 * sigma) + 1], [sigma])
+            images[chosen] = functional.gaussian_blur(images[chosen], [2 * round(3 * sigma) + 1] * 2, [sigma] * 2)
     contrast = 0.15 + 0.15 * _uniform(images, generator) if unseen else 1 - 0.7 * strength
     means = images.mean((1, 2, 3), keepdim=True)
     factors = contrast.view(-1, 1, 1, 1)

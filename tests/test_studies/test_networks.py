@@ -1,0 +1,76 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fg_plugin
+from fg_plugin.studies.arms import ARMS, STUDIES, macs, parameters, static
+from fg_plugin.studies.data import load_data
+from fg_plugin.studies.training import normalise
+
+
+@pytest.fixture(scope='module')
+def data():
+    return load_data('digits')
+
+
+def build(name, data):
+    torch.manual_seed(0)
+    return ARMS[name].build(data, static(data))
+
+
+def test_every_arm_is_in_a_study():
+    assert set(ARMS) == {arm for arms in STUDIES.values() for arm in arms}
+
+
+@pytest.mark.parametrize('name', ARMS)
+def test_every_arm_trains(name, data):
+    model = build(name, data)
+    loss = F.cross_entropy(model(normalise(data, data.train.pixels[:8])), data.train.labels[:8])
+    if hasattr(model, 'fg_generator'):
+        loss = loss + fg_plugin.reconstruction_loss(model)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('name', ['stem', 'input', 'paper', 'condconv', 'lowrank_tanh', 'lowrank_layer_norm'])
+def test_filters_are_those_of_each_image(name, data):
+    model = build(name, data).double().eval()
+    pixels = normalise(data, data.test.pixels[:4]).double()
+    with torch.no_grad():
+        batch = model(pixels)
+        for index in range(4):
+            torch.testing.assert_close(model(pixels[index : index + 1]), batch[index : index + 1])
+
+
+def test_codes_of_the_stem_reach_all_other_layers(data):
+    model = build('stem', data).eval()
+    layers = [module for module in model.modules() if isinstance(module, fg_plugin.FilterRepoConv)]
+    assert len(layers) == 3
+    pixels = normalise(data, data.test.pixels[:2])
+    seen = []
+    for layer in layers:
+        layer.coefficient_head.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    with torch.no_grad():
+        model(pixels)
+        expected = model.code(model.net.blocks[0](pixels).mean((2, 3)))
+    assert all(torch.equal(code, expected) for code in seen)
+    assert len(seen) == 3
+
+
+def test_wide_networks_cost_as_much(data):
+    target = build('paper', data)
+    assert parameters(build('wide_parameters', data), data) == pytest.approx(parameters(target, data), rel=0.03)
+    assert macs(build('wide_macs', data), data) == pytest.approx(macs(target, data), rel=0.03)
+    without = build('no_reconstruction', data)
+    assert parameters(target, data) == parameters(without, data)
+
+
+def test_bounded_coefficients(data):
+    model = build('lowrank_tanh', data)
+    scales = []
+    for layer in model.modules():
+        if isinstance(layer, fg_plugin.FilterRepoConv):
+            layer.coefficient_head.scale.register_forward_hook(lambda module, args, out: scales.append(out.detach()))
+    model(100 * normalise(data, data.train.pixels[:8]))
+    assert len(scales) == 4
+    assert all(scale.abs().max() <= 1 for scale in scales)

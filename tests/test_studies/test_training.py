@@ -1,0 +1,120 @@
+import json
+
+import pytest
+import torch
+
+from fg_plugin.studies.arms import ARMS, Arm, generated, static
+from fg_plugin.studies.cells import Cells
+from fg_plugin.studies.data import Images, load_data
+from fg_plugin.studies.page import data_page
+from fg_plugin.studies.training import Recipe, _groups, accuracy, train_arm, warm_recipe
+
+RECIPE = Recipe(epochs=2, batch_size=64)
+
+
+@pytest.fixture(scope='module')
+def data():
+    whole = load_data('digits_rotated')
+    few = {
+        name: Images(part.pixels[:200], part.labels[:200]) for name, part in whole._asdict().items() if name in PARTS
+    }
+    return whole._replace(**few)
+
+
+PARTS = ('train', 'test', 'unseen')
+
+
+def test_a_seed_tells_the_whole_training(data):
+    (_, first), (_, again), (_, other) = (train_arm(ARMS['paper'], data, RECIPE, seed) for seed in (3, 3, 4))
+    for result in (first, again):
+        for epoch in result['curve']:
+            del epoch['seconds']
+    assert first == again
+    assert first['curve'] != other['curve']
+    assert first['test'] == first['curve'][-1]['test']
+    assert first.keys() >= {'train', 'unseen', 'swapped', 'variance', 'recipe'}
+    assert list(first['variance']) == [f'blocks.{index}.0' for index in range(4)]
+    assert all(0 < value < 1 for value in first['variance'].values())
+    json.dumps(first)
+
+
+def test_training_learns(data):
+    _, result = train_arm(ARMS['static'], data, Recipe(epochs=8, batch_size=32), 0)
+    assert result['train'] > 70
+    assert result['curve'][-1]['loss'] < 0.7 * result['curve'][0]['loss']
+
+
+def test_swapped_filters_are_those_of_the_others(data):
+    model, _ = train_arm(ARMS['paper'], data, RECIPE, 0)
+    images = Images(data.test.pixels[:2], data.test.labels[:2])
+    own = accuracy(model, data, images, torch.tensor([0, 1]))
+    assert own == accuracy(model, data, images)
+
+
+def test_a_warm_start_goes_on_from_the_static_network(data):
+    model, result = train_arm(ARMS['static'], data, RECIPE, 0)
+    still = Arm('', lambda data, net: net, warm=True)
+    _, warm = train_arm(still, data, RECIPE._replace(lr=1e-12), 0, model.state_dict())
+    assert warm['recipe'] == warm_recipe(RECIPE._replace(lr=1e-12))._asdict()
+    assert warm['train'] == pytest.approx(result['train'], abs=10)
+    with pytest.raises(ValueError, match='needs the weights of a trained static network'):
+        train_arm(still, data, RECIPE, 0)
+
+
+def test_groups(data):
+    arm = Arm('', generated(), head_lr=10.0, head_decay=False)
+    model = arm.build(data, static(data))
+    by_parameter = {
+        parameter: (group['lr'], group['weight_decay'])
+        for group in _groups(model, arm, RECIPE)
+        for parameter in group['params']
+    }
+    named = dict(model.named_parameters())
+    assert by_parameter.keys() == set(named.values())
+    assert by_parameter[named['blocks.0.0.weight']] == (RECIPE.lr, RECIPE.weight_decay)
+    assert by_parameter[named['classifier.bias']] == (RECIPE.lr, 0)
+    assert by_parameter[named['blocks.0.0.coefficient_head.scale.weight']] == (10 * RECIPE.lr, 0)
+    assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (10 * RECIPE.lr, 0)
+
+
+def test_an_infinite_loss_stops(data):
+    with pytest.raises(FloatingPointError, match='try a smaller learning rate'):
+        train_arm(ARMS['static'], data, Recipe(epochs=2, lr=1e30), 0)
+
+
+class TestCells:
+    @pytest.fixture
+    def cells(self, data, tmp_path):
+        return Cells('toy', data, Recipe(epochs=1, batch_size=100), tmp_path / 'results', tmp_path / 'work')
+
+    def test_finished_ones_are_known(self, cells, tmp_path):
+        assert not cells.is_finished('se', 0)
+        cells.train('se', 0)
+        assert cells.is_finished('se', 0)
+        assert not cells.is_finished('se', 1)
+        result = json.loads((tmp_path / 'results' / 'toy' / 'se' / 'seed0.json').read_text())
+        assert result.keys() >= {'arm', 'seed', 'recipe', 'test', 'curve', 'torch', 'cpu', 'command'}
+        cells.recipe = Recipe(epochs=2)
+        with pytest.raises(ValueError, match=r'seed0.json should be of the recipe .*epochs=2'):
+            cells.is_finished('se', 0)
+
+    def test_a_warm_start_trains_the_static_network_first(self, cells):
+        cells.train('warm_lowrank', 5)
+        assert cells.is_finished('static', 5)
+        weights = torch.load(cells.weights / 'static_seed5.pth', weights_only=True)
+        static(cells.data).load_state_dict(weights)
+
+
+def test_the_page_compares_equal_seeds(tmp_path):
+    values = {('static', 0): 90.0, ('static', 1): 94.0, ('paper', 0): 92.0, ('paper', 1): 95.0, ('paper', 2): 10.0}
+    for (arm, seed), value in values.items():
+        path = tmp_path / 'toy' / arm / f'seed{seed}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({'test': value, 'train': 99.0, 'swapped': 12.5}))
+    page = data_page(tmp_path / 'toy', {'toy/cost': 'A remark.'})
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in page.splitlines() if line.startswith('|')]
+    assert rows[0] == ['network', 'n', 'test', 'against static', 'training', 'swapped']
+    assert rows[2][1:4] == ['2', '92.00 ± 2.83', '']
+    # Two seeds have a static network: +2 and +1. All three count for the mean.
+    assert rows[3][1:] == ['3', '65.67 ± 48.23', '+1.50 ± 0.71', '99.00 ± 0.00', '12.50 ± 0.00']
+    assert page.endswith('A remark.\n')

@@ -1,0 +1,29 @@
+import json
+
+import pytest
+
+
+def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
+    arguments = ['cost', '--arms', 'static', 'lowrank', '--seeds', '0', '--epochs', '1', '--results', tmp_path]
+    first = run_tool('study', *arguments, '--work-dir', tmp_path / 'work', '--costs')
+    assert first.returncode == 0, first.stderr
+    assert '[2/2] lowrank seed 0: test ' in first.stdout
+    again = run_tool('study', *arguments, '--work-dir', tmp_path / 'work')
+    assert again.stdout == ''
+    page = (tmp_path / 'studies.md').read_text()
+    assert '### digits' in page
+    costs = json.loads((tmp_path / 'studies' / 'digits' / 'costs.json').read_text())['arms']
+    assert costs['static']['training'] == costs['static']['inference'] == 1
+    assert costs['lowrank']['parameters'] > costs['static']['parameters'] > 60_000
+    assert f'{costs["lowrank"]["parameters"]:,}' in page
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [(['cost', '--data', 'mnist_turned'], 'invalid choice'), (['warm', '--data', 'mnist'], 'MNIST is incomplete')],
+)
+def test_bad_input(run_tool, tmp_path, arguments, message):
+    failed = run_tool('study', *arguments, '--results', tmp_path, '--data-root', tmp_path)
+    assert failed.returncode != 0
+    assert message in failed.stderr
+    assert 'Traceback' not in failed.stderr
