@@ -4,6 +4,7 @@
     python tools/reproduce.py all --seeds 0      # everything, one seed
     python tools/reproduce.py fig4 --epochs 10   # a shorter schedule, which the table states
     python tools/reproduce.py all --report       # trains nothing
+    python tools/reproduce.py fig6               # work_dirs/reproduce/fig6.png: MTFL's faces must not be passed on
 
 Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
 anew by each call, holds all tables.
@@ -20,11 +21,13 @@ from fg_plugin.atomic_write import write_atomically
 from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
+from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, chosen_runs
 from fg_plugin.visualization.figures import save_figure
 
 ROOT = Path(__file__).parents[1]
+FIGURES = ('fig5', 'fig6')
 INTRODUCTION = """# Results beside the paper's
 
 Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's `metrics.json` holds its command, seed,
@@ -36,20 +39,24 @@ Where the schedule was shorter than the config's, the column of epochs says so.
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('tables', nargs='+', choices=[*TABLES, 'all'], help='which tables and figures')
+    parser.add_argument('tables', nargs='+', choices=[*TABLES, *FIGURES, 'all'], help='which tables and figures')
     parser.add_argument('--seeds', type=int, nargs='+', help='seeds to train (default: 0, 1, ... as many as needed)')
     parser.add_argument('--epochs', type=int, help="another number of epochs than the configs'")
     parser.add_argument('--report', action='store_true', help='train nothing')
     parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
+    parser.add_argument('--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6')
     parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
     parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of tables, pictures and runs')
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    selected = list(TABLES) if 'all' in args.tables else args.tables
+    selected = [*TABLES, *FIGURES] if 'all' in args.tables else args.tables
     runs = args.results / 'runs'
-    missing = [name for name in wanted(selected, args.seeds, args.epochs) if not is_finished(name, runs)]
+    tables = [name for name in selected if name in TABLES]
+    figure5 = RunName(FIGURE5_CONFIG, (args.seeds or [0])[0], args.epochs)
+    names = [*wanted(tables, args.seeds, args.epochs), *([figure5] if 'fig5' in selected else [])]
+    missing = [name for name in dict.fromkeys(names) if not is_finished(name, runs)]
     if args.dry_run:
         print('\n'.join(str(name.folder) for name in missing) or 'nothing is missing')
         return
@@ -58,13 +65,18 @@ def main(args: argparse.Namespace) -> None:
             print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
             train(name, ROOT, args.work_dirs, runs)
             report(args.results)
+        if 'fig5' in selected and not (args.results / 'fig5.json').is_file():
+            draw_figure5(figure5, ROOT, args.work_dirs, args.results)
+        if 'fig6' in selected:
+            draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')
+            print(args.work_dirs / 'fig6.png')
     report(args.results)
 
 
 def wanted(tables: list[str], seeds: list[int] | None, epochs: int | None) -> list[RunName]:
     """Return the runs that tables need, seed by seed, so that an interrupted reproduction has whole rows."""
     names = []
-    for seed in range(max(TABLES[name].seeds for name in tables)) if seeds is None else seeds:
+    for seed in range(max((TABLES[name].seeds for name in tables), default=0)) if seeds is None else seeds:
         for table in (TABLES[name] for name in tables):
             if seeds is not None or seed < table.seeds:
                 full = epochs is None or epochs == table.epochs
@@ -73,7 +85,7 @@ def wanted(tables: list[str], seeds: list[int] | None, epochs: int | None) -> li
 
 
 def report(results: Path) -> None:
-    """Write the table, the data and the picture of every table that has a run, and RESULTS.md."""
+    """Write the table, the data and the picture of every table that has a run, and RESULTS.md with the studies."""
     path = results / 'remarks.json'
     remarks = json.loads(path.read_text()) if path.is_file() else {}
     sections = [INTRODUCTION]
@@ -88,7 +100,10 @@ def report(results: Path) -> None:
         write(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
         write(results / f'{name}.md', section)
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
-    write(results.parent / 'RESULTS.md', '\n'.join(sections))
+    sections.append(figure5_page(results, remarks.get('fig5', '')))
+    studies = results / 'studies.md'
+    sections.append(studies.read_text() if studies.is_file() else '')
+    write(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
 
 
 def draw(name: str, table: Table, found: list[Cell], runs: Path) -> Figure:
