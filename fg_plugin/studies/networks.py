@@ -1,5 +1,6 @@
 """The network of the studies, and others of the same depth that adapt to their image in another way."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from timm.layers import SEModule
@@ -102,12 +103,19 @@ def with_input_codes(net: StudyNet) -> StudyNet:
 
 
 def widened(build: Callable[[Sequence[int]], nn.Module], measure: Callable[[nn.Module], int], target: int) -> nn.Module:
-    """Return the network of ``build(widths)`` whose measure comes closest to ``target`` among multiples of WIDTHS."""
-    best = min(
-        (build(tuple(round(width * factor / 32) for width in WIDTHS)) for factor in range(32, 32 * 6)),
-        key=lambda net: abs(measure(net) - target),
-    )
-    return best
+    """Return the network of ``build(widths)`` whose measure, which grows with them, comes closest to ``target``.
+
+    Args:
+        build: Makes a network of these widths.
+        measure: Its cost.
+        target: The cost to come close to, by 1 to 6 times WIDTHS.
+    """
+
+    def of(factor: int) -> nn.Module:
+        return build(tuple(round(width * factor / 32) for width in WIDTHS))
+
+    above = bisect_left(range(6 * 32), target, lo=32, key=lambda factor: measure(of(factor)))
+    return min((of(factor) for factor in (above - 1, above)), key=lambda net: abs(measure(net) - target))
 
 
 def count_parameters(net: nn.Module) -> int:
