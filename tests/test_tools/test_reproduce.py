@@ -8,12 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+# What a report is made of, besides the runs.
+INPUTS = ('remarks.json', 'fig5.json', 'fig5.png')
+
 
 @pytest.fixture
 def reproduce(monkeypatch, capsys, tmp_path):
     """Runs tools/reproduce.py on a copy of the results; returns what it prints."""
     shutil.copytree(ROOT / 'results' / 'runs', tmp_path / 'results' / 'runs')
-    shutil.copy(ROOT / 'results' / 'remarks.json', tmp_path / 'results')
+    for name in INPUTS:
+        shutil.copy(ROOT / 'results' / name, tmp_path / 'results')
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', ['reproduce.py', *arguments, '--results', str(tmp_path / 'results')])
@@ -37,7 +41,7 @@ def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
 def test_the_committed_pages_are_those_of_the_committed_runs(reproduce, tmp_path):
     reproduce('all', '--report')
     assert (tmp_path / 'RESULTS.md').read_text() == (ROOT / 'RESULTS.md').read_text()
-    tables = [path for path in (tmp_path / 'results').glob('*.json') if path.name != 'remarks.json']
+    tables = [path for path in (tmp_path / 'results').glob('*.json') if path.name not in INPUTS]
     assert tables
     for path in tables:
         assert json.loads(path.read_text()) == json.loads((ROOT / 'results' / path.name).read_text())
