@@ -102,7 +102,9 @@ def report(results: Path) -> None:
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
     sections.append(figure5_page(results, remarks.get('fig5', '')))
     studies = results / 'studies.md'
-    sections.append(studies.read_text() if studies.is_file() else '')
+    # Its pictures lie beside it, one folder below RESULTS.md.
+    page = studies.read_text() if studies.is_file() else ''
+    sections.append(page.replace('](studies/', f']({results.name}/studies/'))
     write(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
 
 

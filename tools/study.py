@@ -20,10 +20,12 @@ from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS, STUDIES, macs, parameters, static
 from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import StudyData, data_names, load_data
+from fg_plugin.studies.figures import draw_costs
 from fg_plugin.studies.networks import WIDTHS
-from fg_plugin.studies.page import data_page
+from fg_plugin.studies.page import data_page, load_costs, load_results
 from fg_plugin.studies.speed import relative_times
 from fg_plugin.studies.training import Recipe
+from fg_plugin.visualization.figures import save_figure
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,10 +80,19 @@ def measure_costs(data: StudyData, arms: tuple[str, ...], folder: Path) -> None:
 
 
 def write_page(results: Path) -> None:
-    """Write results/studies.md."""
+    """Write results/studies.md and a picture for each data set."""
     path = results / 'remarks.json'
     remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
     folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
+    for folder in folders:
+        accuracies = {
+            arm: [result['test'] for result in seeds.values()]
+            for arm, seeds in load_results(folder).items()
+            if arm in STUDIES['cost']
+        }
+        costs = load_costs(folder)
+        if costs:
+            save_figure(draw_costs(accuracies, costs, f'{folder.name}: accuracy and cost'), folder.with_suffix('.png'))
     pages = [data_page(folder, remarks) for folder in folders if not folder.name.endswith('_held_out')]
     introduction = [INTRODUCTION, remarks.get('verdict', '')]
     write(results / 'studies.md', '\n\n'.join(filter(None, [*introduction, *pages])).rstrip() + '\n')
@@ -99,7 +110,8 @@ networks of a table are trained by one recipe: {Recipe().epochs} epochs of AdamW
 Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
 another image; the closer to `test`, the less the filters depend on their image. Parameters and MACs are those of
-inference, times multiples of the static network's (CPU, batch of 128, side by side)."""
+inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on
+from a trained static network for half as many epochs, with a third of the learning rate."""
 
 
 if __name__ == '__main__':

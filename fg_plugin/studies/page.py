@@ -31,6 +31,12 @@ def load_results(folder: Path) -> dict[str, Results]:
     return found
 
 
+def load_costs(folder: Path) -> dict[str, dict[str, float]]:
+    """Return what the networks of one data set cost, by arm; nothing if it was not measured."""
+    path = folder / 'costs.json'
+    return json.loads(path.read_text())['arms'] if path.is_file() else {}
+
+
 def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
     """Return the section of one data set.
 
@@ -38,9 +44,7 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
         folder: Its results.
         remarks: Sentences by ``'<data>'`` or ``'<data>/<study>'``.
     """
-    results = load_results(folder)
-    path = folder / 'costs.json'
-    costs = json.loads(path.read_text())['arms'] if path.is_file() else {}
+    results, costs = load_results(folder), load_costs(folder)
     parts = [f'### {folder.name}', remarks.get(folder.name, '')]
     for study, arms in STUDIES.items():
         rows = [_row(arm, results, costs) for arm in arms if arm in results]
@@ -48,6 +52,8 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
             shown = _without_empty_columns([HEADER, *rows])
             parts += [f'#### {TITLES[study]}', markdown_table(shown[0], shown[1:])]
             parts.append(remarks.get(f'{folder.name}/{study}', ''))
+        if study == 'cost' and rows and costs:
+            parts.append(f'![Accuracy and cost](studies/{folder.name}.png)')
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 

@@ -6,7 +6,8 @@ import torch
 from fg_plugin.studies.arms import ARMS, Arm, generated, static
 from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import Images, load_data
-from fg_plugin.studies.page import data_page
+from fg_plugin.studies.figures import PANELS, draw_costs
+from fg_plugin.studies.page import data_page, load_costs
 from fg_plugin.studies.training import Recipe, _groups, accuracy, train_arm, warm_recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64)
@@ -118,3 +119,18 @@ def test_the_page_compares_equal_seeds(tmp_path):
     # Two seeds have a static network: +2 and +1. All three count for the mean.
     assert rows[3][1:] == ['3', '65.67 ± 48.23', '+1.50 ± 0.71', '99.00 ± 0.00', '12.50 ± 0.00']
     assert page.endswith('A remark.\n')
+
+
+def test_the_page_shows_costs_where_they_are_known(tmp_path):
+    path = tmp_path / 'toy' / 'static' / 'seed0.json'
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({'test': 90.0, 'train': 99.0}))
+    assert 'MACs' not in data_page(tmp_path / 'toy', {})
+    costs = {'static': {'parameters': 61_000, 'macs': 2_500_000, 'training': 1.0, 'inference': 1.0}}
+    (tmp_path / 'toy' / 'costs.json').write_text(json.dumps({'arms': costs}))
+    page = data_page(tmp_path / 'toy', {})
+    assert '| 61,000 | 2.50 M | 1.00 | 1.00 |' in ' '.join(page.split())
+    assert '](studies/toy.png)' in page
+    figure = draw_costs({'static': [90.0, 92.0], 'unmeasured': [1.0]}, load_costs(tmp_path / 'toy'), 'toy')
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['static (91.00, n = 2)']
+    assert {axes.get_xlabel() for axes in figure.axes} == set(PANELS.values())
