@@ -31,7 +31,8 @@ class Arm(NamedTuple):
         what: One line for the table.
         build: Makes it from scratch, or for ``warm`` from a trained static network.
         warm: Whether it goes on from the trained static network.
-        head_lr: Factor of the learning rate of what generates filters: heads, encoder and neck.
+        head_lr: Factor of the learning rate of the heads.
+        generator_lr: Factor of that of encoder, neck and decoder.
         head_decay: Whether the weights of what generates filters decay.
     """
 
@@ -39,6 +40,7 @@ class Arm(NamedTuple):
     build: Callable[[StudyData, StudyNet], nn.Module]
     warm: bool = False
     head_lr: float = 1.0
+    generator_lr: float = 1.0
     head_decay: bool = True
 
 
@@ -130,8 +132,10 @@ ARMS: dict[str, Arm] = {
     'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
     # What holds them back.
     'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(head='lowrank', rank=8)),
-    'lowrank_lr3': Arm('FG, low rank, generator and heads at 3x the learning rate', generated(**LOWRANK), head_lr=3.0),
-    'lowrank_lr03': Arm('FG, low rank, at 0.3x the learning rate', generated(**LOWRANK), head_lr=0.3),
+    'lowrank_lr3': Arm(
+        'FG, low rank, generator and heads at 3x the learning rate', generated(**LOWRANK), False, 3.0, 3.0
+    ),
+    'lowrank_lr03': Arm('FG, low rank, at 0.3x the learning rate', generated(**LOWRANK), False, 0.3, 0.3),
     'lowrank_no_decay': Arm('FG, low rank, no weight decay of the generator', generated(**LOWRANK), head_decay=False),
     'lowrank_layer_norm': Arm('FG, low rank, LayerNorm on the codes', with_layer_norm(generated(**LOWRANK))),
     'lowrank_tanh': Arm('FG, low rank, tanh on the coefficients', bounded(generated(**LOWRANK))),
@@ -142,10 +146,18 @@ ARMS: dict[str, Arm] = {
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
-    'warm_lowrank_lr10': Arm('warm: FG, low rank, generator and heads at 10x', generated(), warm=True, head_lr=10.0),
+    'warm_lowrank_lr10': Arm('warm: FG, low rank, generator and heads at 10x', generated(), True, 10.0, 10.0),
+    'warm_lowrank_heads10': Arm('warm: FG, low rank, heads at 10x, generator at 0.1x', generated(), True, 10.0, 0.1),
     'warm_full': Arm('warm: FG, full head', generated(head='full'), warm=True),
-    'warm_full_lr10': Arm(
-        'warm: FG, full head, generator and heads at 10x', generated(head='full'), warm=True, head_lr=10.0
+    'warm_full_lr10': Arm('warm: FG, full head, generator and heads at 10x', generated(head='full'), True, 10.0, 10.0),
+    'warm_full_slow_generator': Arm(
+        'warm: FG, full head, generator at 0.1x', generated(head='full'), warm=True, generator_lr=0.1
+    ),
+    'warm_full_heads10': Arm(
+        'warm: FG, full head, heads at 10x, generator at 0.1x', generated(head='full'), True, 10.0, 0.1
+    ),
+    'warm_full_no_decay': Arm(
+        'warm: FG, full head, no weight decay of the generator', generated(head='full'), warm=True, head_decay=False
     ),
     'warm_full_reconstruction': Arm(
         'warm: FG, full head, reconstruction', generated(head='full', reconstruction_weight=1.0), warm=True

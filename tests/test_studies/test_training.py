@@ -63,7 +63,7 @@ def test_a_warm_start_goes_on_from_the_static_network(data):
 
 
 def test_groups(data):
-    arm = Arm('', generated(), head_lr=10.0, head_decay=False)
+    arm = Arm('', generated(), head_lr=10.0, generator_lr=2.0, head_decay=False)
     model = arm.build(data, static(data))
     by_parameter = {
         parameter: (group['lr'], group['weight_decay'])
@@ -75,7 +75,7 @@ def test_groups(data):
     assert by_parameter[named['blocks.0.0.weight']] == (RECIPE.lr, RECIPE.weight_decay)
     assert by_parameter[named['classifier.bias']] == (RECIPE.lr, 0)
     assert by_parameter[named['blocks.0.0.coefficient_head.scale.weight']] == (10 * RECIPE.lr, 0)
-    assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (10 * RECIPE.lr, 0)
+    assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (2 * RECIPE.lr, 0)
 
 
 def test_an_infinite_loss_stops(data):
