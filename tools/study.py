@@ -95,7 +95,7 @@ def write_page(results: Path) -> None:
             save_figure(draw_costs(accuracies, costs, f'{folder.name}: accuracy and cost'), folder.with_suffix('.png'))
     pages = [data_page(folder, remarks) for folder in folders if not folder.name.endswith('_held_out')]
     introduction = [INTRODUCTION, remarks.get('verdict', '')]
-    write(results / 'studies.md', '\n\n'.join(filter(None, [*introduction, *pages])).rstrip() + '\n')
+    write(results / 'studies.md', '\n\n'.join(part.rstrip() for part in [*introduction, *pages] if part) + '\n')
 
 
 def write(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # What a report is made of, besides the runs.
-INPUTS = ('remarks.json', 'fig5.json', 'fig5.png')
+INPUTS = ('remarks.json', 'fig5.json', 'fig5.png', 'studies.md')
 
 
 @pytest.fixture
