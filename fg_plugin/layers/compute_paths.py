@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fg_plugin.layers.coefficients import Coefficients, FullCoefficients, LowRankCoefficients
-from fg_plugin.layers.combining import combine
-from fg_plugin.layers.low_rank_update import LowRankUpdate
+from fg_plugin.layers.combining import combine, is_channels_last
+from fg_plugin.layers.low_rank_update import LowRankUpdate, update_
 
 PATHS = ('factored', 'materialised', 'unfolded')
 
@@ -54,7 +54,12 @@ def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, c
     """Apply a low-rank head to the maps of the repository: ``V (b * x)`` costs less than ``(V b) * x``."""
     base, left, scale, right = coefficients.base, coefficients.left, coefficients.scale, coefficients.right
     maps = F.conv2d(x, repository, None, *conv)
-    if base is None and torch.is_grad_enabled() and not _is_transformed():
+    if base is None and not _is_transformed():
+        if not is_channels_last(maps):
+            maps = maps.contiguous()
+        if not torch.is_grad_enabled():
+            update_(maps, left, scale, right)
+            return maps
         geometry = (conv.stride, conv.padding, conv.dilation)
         return LowRankUpdate.apply(maps, x.detach(), repository.detach(), geometry, left, scale, right)
     static = maps if base is None else F.conv2d(maps, base.to(maps.dtype)[:, :, None, None])

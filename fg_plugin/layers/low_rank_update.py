@@ -8,6 +8,36 @@ from torch import Tensor
 from fg_plugin.layers.combining import combine, is_channels_last
 
 
+def update_(maps: Tensor, left: Tensor, scale: Tensor, right: Tensor) -> Tensor:
+    """Add ``U diag(s) V maps`` to ``maps`` in place.
+
+    Two products and as few views as possible: after a convolution has been through the caches, each further operation
+    costs several times what a benchmark of it alone tells.
+
+    Args:
+        maps: ``(B, N, H', W')``, contiguous or channels_last.
+        left: ``U``, ``(N, r)``.
+        scale: ``s``, ``(B, r)``.
+        right: ``V``, ``(r, N)``.
+
+    Returns:
+        ``V maps``, ``(B, r, H', W')``, in the memory format of the maps.
+    """
+    batch, channels, height, width = maps.shape
+    weight = left * scale.unsqueeze(1)
+    if weight.dtype != maps.dtype:
+        weight, right = weight.to(maps.dtype), right.to(maps.dtype)
+    if is_channels_last(maps):
+        pixels = maps.permute(0, 2, 3, 1).view(-1, channels)
+        projected = pixels @ right.T
+        pixels.view(batch, -1, channels).baddbmm_(projected.view(batch, height * width, -1), weight.mT)
+        return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    columns = maps.view(batch, channels, -1)
+    projected = torch.bmm(right.expand(batch, -1, -1), columns)
+    columns.baddbmm_(weight, projected)
+    return projected.view(batch, -1, height, width)
+
+
 class LowRankUpdate(torch.autograd.Function):
     """Compute ``maps + U diag(s) V maps`` for ``maps = x * filters``, a convolution common to the batch.
 
@@ -34,7 +64,7 @@ class LowRankUpdate(torch.autograd.Function):
 
         Args:
             ctx: For ``backward``.
-            maps: ``(B, N, H', W')``.
+            maps: ``(B, N, H', W')``, contiguous or channels_last.
             x: The convolution's input ``(B, C, H, W)``. Its gradient, and that of ``filters``, goes through ``maps``.
             filters: ``(N, C, kh, kw)``.
             geometry: Stride, padding and dilation of the convolution.
@@ -42,12 +72,9 @@ class LowRankUpdate(torch.autograd.Function):
             scale: ``s``, ``(B, r)``.
             right: ``V``, ``(r, N)``.
         """
-        projected = combine(maps, right.to(maps.dtype))
         keeps_maps = maps.numel() <= filters.numel()
         out = maps.clone() if keeps_maps else maps
-        updated = combine(projected, (left * scale.unsqueeze(1)).to(maps.dtype), out, overwrite=True)
-        if updated.data_ptr() != out.data_ptr():
-            out.copy_(updated)
+        projected = update_(out, left, scale, right)
         if keeps_maps:
             ctx.save_for_backward(left, scale, right, projected, maps)
         else:
