@@ -3,6 +3,7 @@
     python tools/study.py cost                                       # scikit-learn's digits: nothing to download
     python tools/study.py cost heads warm --data mnist_rotated       # three seeds of each network
     python tools/study.py cost --data cifar10_16 --arms static paper --seeds 0
+    python tools/study.py warm --data cifar10_16 --network resnet18  # a small ResNet-18 of timm
     python tools/study.py heads --data mnist_rotated --held-out      # to choose settings by: no test image is seen
     python tools/study.py all --data mnist_rotated --report          # trains nothing
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.benchmark.environment import environment
-from fg_plugin.studies.arms import ARMS, STUDIES, macs, parameters, static
+from fg_plugin.studies.arms import ARMS, NETWORKS, STUDIES, macs, parameters, static
 from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import StudyData, data_names, load_data
 from fg_plugin.studies.figures import draw_costs
@@ -34,6 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('studies', nargs='+', choices=[*STUDIES, 'all'], help='tables to fill')
     parser.add_argument('--data', default='digits', choices=data_names(), help='default: digits')
+    parser.add_argument('--network', default='plain', choices=list(NETWORKS), help='default: plain')
     parser.add_argument('--data-root', type=Path, default=ROOT / 'data', help='folder of the data sets')
     parser.add_argument('--arms', nargs='+', choices=list(ARMS), help='only these networks')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default: 0 1 2')
@@ -51,9 +53,11 @@ def main(args: argparse.Namespace) -> None:
     studies = list(STUDIES) if 'all' in args.studies else args.studies
     arms = [arm for study in studies for arm in STUDIES[study] if not args.arms or arm in args.arms]
     arms = list(dict.fromkeys(arms))
-    name = f'{args.data}_held_out' if args.held_out else args.data
+    name = args.data if args.network == 'plain' else f'{args.data}_{args.network}'
+    if args.held_out:
+        name += '_held_out'
     if not args.report:
-        data = load_data(args.data, args.data_root, held_out=args.held_out)
+        data = load_data(args.data, args.data_root, held_out=args.held_out)._replace(network=args.network)
         cells = Cells(name, data, Recipe(args.epochs, args.lr), args.results / 'studies', args.work_dir)
         missing = [(arm, seed) for seed in args.seeds for arm in arms if not cells.is_finished(arm, seed)]
         for position, (arm, seed) in enumerate(missing, 1):
@@ -105,8 +109,9 @@ def write(path: Path, text: str) -> None:
 
 INTRODUCTION = f"""## Beyond the paper: at equal cost
 
-Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.join(map(str, WIDTHS))} filters), and all
-networks of a table are trained by one recipe: {Recipe().epochs} epochs of AdamW with a one-cycle learning rate.
+Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.join(map(str, WIDTHS))} filters); in the
+sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1 and a quarter of the channels. All
+networks of a section are trained by one recipe: {Recipe().epochs} epochs of AdamW with a one-cycle learning rate.
 Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
 another image; the closer to `test`, the less the filters depend on their image. Parameters and MACs are those of

@@ -9,6 +9,7 @@ import fg_plugin
 from fg_plugin.macs import count_macs
 from fg_plugin.studies.data import StudyData
 from fg_plugin.studies.networks import (
+    WIDTHS,
     StemConditioned,
     StudyNet,
     count_parameters,
@@ -16,12 +17,19 @@ from fg_plugin.studies.networks import (
     with_condconv,
     with_input_codes,
 )
+from fg_plugin.studies.resnet import RESNET_WIDTHS, small_resnet18
 
 # Channels and stride of each level: small, as the network is. Its thumbnail is the image, in a size that it can halve.
 ENCODER = ((8, 2), (16, 2), (16, 2))
 TOTAL_STRIDE = 8
 
 PAPER = {'head': 'full', 'init': 'orthogonal', 'reconstruction_weight': 1.0}
+
+# Static networks, and the widths of their stages, by the name of StudyData.network.
+NETWORKS: dict[str, Callable[..., Any]] = {'plain': StudyNet, 'resnet18': small_resnet18}
+NETWORK_WIDTHS = {'plain': WIDTHS, 'resnet18': RESNET_WIDTHS}
+
+Build = Callable[[StudyData, nn.Module], nn.Module]
 
 
 class Arm(NamedTuple):
@@ -37,22 +45,34 @@ class Arm(NamedTuple):
     """
 
     what: str
-    build: Callable[[StudyData, StudyNet], nn.Module]
+    build: Build
     warm: bool = False
     head_lr: float = 1.0
     generator_lr: float = 1.0
     head_decay: bool = True
 
 
-def static(data: StudyData, **options: Any) -> StudyNet:
+def static(data: StudyData, **options: Any) -> nn.Module:
     """Build the static network for ``data``."""
-    return StudyNet(data.input_size[0], int(data.train.labels.max()) + 1, **options)
+    return NETWORKS[data.network](data.input_size[0], int(data.train.labels.max()) + 1, **options)
 
 
-def generated(**options: Any) -> Callable[[StudyData, StudyNet], nn.Module]:
+def _of_plain(arm: Callable[[StudyNet], nn.Module]) -> Build:
+    def build(data: StudyData, net: nn.Module) -> nn.Module:
+        if not isinstance(net, StudyNet):
+            raise ValueError(
+                f"{arm.__name__} should be given the network 'plain', whose blocks it knows, but got {data.network!r}; "
+                f'leave it out of --arms.'
+            )
+        return arm(net)
+
+    return build
+
+
+def generated(**options: Any) -> Build:
     """Return a function that converts a network by ``convert_`` with ``options``."""
 
-    def build(data: StudyData, net: StudyNet) -> nn.Module:
+    def build(data: StudyData, net: nn.Module) -> nn.Module:
         size = data.input_size
         fg_plugin.convert_(
             net,
@@ -71,10 +91,10 @@ def generated(**options: Any) -> Callable[[StudyData, StudyNet], nn.Module]:
     return build
 
 
-def with_layer_norm(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callable[[StudyData, StudyNet], nn.Module]:
+def with_layer_norm(build: Build) -> Build:
     """Normalise the codes of what ``build`` makes by a LayerNorm."""
 
-    def normalised(data: StudyData, net: StudyNet) -> nn.Module:
+    def normalised(data: StudyData, net: nn.Module) -> nn.Module:
         model: Any = build(data, net)
         for level, width in zip(model.fg_generator.neck.levels, model.fg_generator.neck.code_dims, strict=True):
             level.append(nn.LayerNorm(width))
@@ -83,10 +103,10 @@ def with_layer_norm(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callab
     return normalised
 
 
-def bounded(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callable[[StudyData, StudyNet], nn.Module]:
+def bounded(build: Build) -> Build:
     """Bound the sample's own part of the coefficients that ``build`` makes, of rank r, by tanh."""
 
-    def with_tanh(data: StudyData, net: StudyNet) -> nn.Module:
+    def with_tanh(data: StudyData, net: nn.Module) -> nn.Module:
         model = build(data, net)
         for layer in model.modules():
             if isinstance(layer, fg_plugin.FilterRepoConv):
@@ -97,10 +117,11 @@ def bounded(build: Callable[[StudyData, StudyNet], nn.Module]) -> Callable[[Stud
     return with_tanh
 
 
-def _as_wide_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Callable[[StudyData, StudyNet], nn.Module]:
-    def build(data: StudyData, net: StudyNet) -> nn.Module:
+def _as_wide_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Build:
+    def build(data: StudyData, net: nn.Module) -> nn.Module:
         target = measure(ARMS[arm].build(data, static(data)), data)
-        return widened(lambda widths: static(data, widths=widths), lambda model: measure(model, data), target)
+        widths = NETWORK_WIDTHS[data.network]
+        return widened(lambda widths: static(data, widths=widths), widths, lambda model: measure(model, data), target)
 
     return build
 
@@ -121,10 +142,10 @@ LOWRANK = {'head': 'lowrank', 'rank': 8, 'init': 'orthogonal'}
 ARMS: dict[str, Arm] = {
     'static': Arm('static network', lambda data, net: net),
     'se': Arm('+ SE', lambda data, net: static(data, attention=True)),
-    'condconv': Arm('+ CondConv (4 kernels)', lambda data, net: with_condconv(net)),
+    'condconv': Arm('+ CondConv (4 kernels)', _of_plain(with_condconv)),
     'paper': Arm("FG, the paper's (full head, reconstruction)", generated(**PAPER)),
     'no_reconstruction': Arm('FG, full head, no reconstruction', generated(**{**PAPER, 'reconstruction_weight': 0.0})),
-    'stem': Arm("FG, full head, codes from the network's first block", lambda data, net: StemConditioned(net)),
+    'stem': Arm("FG, full head, codes from the network's first block", _of_plain(StemConditioned)),
     'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
     'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),

@@ -37,6 +37,7 @@ class StudyData(NamedTuple):
         unseen: Test images with stronger variations than any in training; None without a variation.
         mean: Per channel, of the training images.
         std: Per channel.
+        network: The network that learns from it, see ``arms.NETWORKS``.
     """
 
     train: Images
@@ -44,6 +45,7 @@ class StudyData(NamedTuple):
     unseen: Images | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    network: str = 'plain'
 
     @property
     def input_size(self) -> tuple[int, int, int]:

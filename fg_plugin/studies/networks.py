@@ -96,23 +96,29 @@ def with_condconv(net: StudyNet) -> StudyNet:
     return net
 
 
-def with_input_codes(net: StudyNet) -> StudyNet:
+def with_input_codes(net: nn.Module) -> nn.Module:
     """Return ``net`` with generated filters whose codes come from each layer's input."""
     _replace_convs_(net, InputConditioned)
     return net
 
 
-def widened(build: Callable[[Sequence[int]], nn.Module], measure: Callable[[nn.Module], int], target: int) -> nn.Module:
+def widened(
+    build: Callable[[Sequence[int]], nn.Module],
+    widths: Sequence[int],
+    measure: Callable[[nn.Module], int],
+    target: int,
+) -> nn.Module:
     """Return the network of ``build(widths)`` whose measure, which grows with them, comes closest to ``target``.
 
     Args:
         build: Makes a network of these widths.
+        widths: Where to start.
         measure: Its cost.
-        target: The cost to come close to, by 1 to 6 times WIDTHS.
+        target: The cost to come close to, by 1 to 6 times ``widths``.
     """
 
     def of(factor: int) -> nn.Module:
-        return build(tuple(round(width * factor / 32) for width in WIDTHS))
+        return build(tuple(round(width * factor / 32) for width in widths))
 
     above = bisect_left(range(6 * 32), target, lo=32, key=lambda factor: measure(of(factor)))
     return min((of(factor) for factor in (above - 1, above)), key=lambda net: abs(measure(net) - target))

@@ -42,6 +42,29 @@ def test_filters_are_those_of_each_image(name, data):
             torch.testing.assert_close(model(pixels[index : index + 1]), batch[index : index + 1])
 
 
+@pytest.mark.parametrize('name', ['static', 'se', 'no_reconstruction', 'input', 'wide_macs', 'warm_full_heads10'])
+def test_arms_of_the_resnet_train(name, data):
+    data = data._replace(network='resnet18')
+    model = build(name, data)
+    F.cross_entropy(model(normalise(data, data.train.pixels[:8])), data.train.labels[:8]).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_resnet_keeps_the_size_of_small_images(data):
+    net = static(data._replace(network='resnet18'))
+    side = -(-data.train.pixels.shape[2] // 8)
+    assert net.forward_features(data.train.pixels[:2]).shape == (2, 128, side, side)
+    widths = [layer[0].bn1.num_features for layer in (net.layer1, net.layer2, net.layer3, net.layer4)]
+    assert widths == [16, 32, 64, 128]
+    assert net.conv1(data.train.pixels[:2]).shape[2:] == data.train.pixels.shape[2:]
+
+
+@pytest.mark.parametrize('name', ['stem', 'condconv'])
+def test_arms_made_for_the_plain_network_refuse_another(name, data):
+    with pytest.raises(ValueError, match=r"should be given the network 'plain'.*got 'resnet18'"):
+        build(name, data._replace(network='resnet18'))
+
+
 def test_codes_of_the_stem_reach_all_other_layers(data):
     model = build('stem', data).eval()
     layers = [module for module in model.modules() if isinstance(module, fg_plugin.FilterRepoConv)]
