@@ -75,7 +75,7 @@ def assert_trains_alike(compiled: nn.Module, eager: nn.Module, images: torch.Ten
         assert error < 1e-4, f'{name}: {error:.1e}'
 
 
-@pytest.mark.parametrize(('head', 'reconstruction_weight'), [('lowrank', 1.0), ('full', 0.0)])
+@pytest.mark.parametrize(('head', 'reconstruction_weight'), [('lowrank', 1.0), ('residual', 1.0), ('full', 0.0)])
 def test_one_graph_serves_every_batch_size(head, reconstruction_weight):
     eager = converted_host(head=head, reconstruction_weight=reconstruction_weight)
     compiled = torch.compile(copy.deepcopy(eager), fullgraph=True, backend='aot_eager')

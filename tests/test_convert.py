@@ -13,6 +13,7 @@ import fg_plugin
 from fg_plugin import FilterRepoConv, NothingMatchedError, convert_, freeze_, revert_
 from fg_plugin.convert import _mirrored, host_input
 from fg_plugin.generated_model import GENERATOR, GeneratedModel, generated_keys
+from fg_plugin.layers.filter_repo_conv import HEADS
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 HOST = dict(mean=MEAN, std=STD, input_size=(3, 32, 32))
@@ -62,7 +63,7 @@ def make_model(perturbed=True, host=None, **options):
 
 
 class TestConversion:
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_computes_the_same_at_first_and_stays_an_instance_of_its_class(self, head):
         expected = Host().double().eval()(images())
         model = make_model(perturbed=False, head=head)
@@ -89,7 +90,7 @@ class TestConversion:
         torch.testing.assert_close(model(images()), alone, rtol=0, atol=1e-13)
 
     @pytest.mark.parametrize('batch', [1, 3])
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_every_parameter_gets_a_gradient_without_a_reconstruction_loss(self, head, batch):
         model = make_model(head=head).train()
         model(images(batch)).sum().backward()
@@ -286,7 +287,7 @@ class TestCheckpoints:
 
 
 class TestRevert:
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_gives_the_network_back_bit_for_bit(self, head):
         host = Host().double().eval()
         state, expected, hook = copy.deepcopy(host.state_dict()), host(images()), []

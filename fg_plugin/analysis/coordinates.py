@@ -1,15 +1,16 @@
 """Coefficients and generated filters of many samples as short vectors with the same distances.
 
-A full head's coefficients are affine in the code, those of a low-rank head in its sample-specific factors, and filters
-are linear in coefficients. So the difference of two samples is ``A d`` for a short vector ``d``, with the squared norm
-``d' (A'A) d``: no sample's coefficients or filters, of which there may be millions, have to be kept.
+The coefficients of a full or residual head are affine in the code, those of a low-rank head in its sample-specific
+factors, and filters are linear in coefficients. So the difference of two samples is ``A d`` for a short vector ``d``,
+with the squared norm ``d' (A'A) d``: no sample's coefficients or filters, of which there may be millions, have to be
+kept.
 """
 
 import torch
 from torch import Tensor
 
 from fg_plugin.layers import FilterRepoConv
-from fg_plugin.layers.coefficient_heads import FullHead
+from fg_plugin.layers.coefficient_heads import FullHead, ResidualHead
 
 _FILTERS_AT_A_TIME = 16
 
@@ -62,8 +63,11 @@ def principal_coordinates(features: Tensor, dimensions: int) -> Tensor:
 
 def _coordinates(layer: FilterRepoConv, codes: Tensor, repository: Tensor | None) -> Tensor:
     head = layer.coefficient_head
-    if isinstance(head, FullHead):
-        weight = head.linear.weight.detach().cpu().unflatten(0, (head.out_channels, head.num_base_filters))
+    if isinstance(head, FullHead | ResidualHead):
+        weight = head.linear.weight.detach().cpu().unflatten(0, (head.out_channels, -1))
+        if isinstance(head, ResidualHead):
+            right = head.right.detach().cpu().double()
+            repository = right if repository is None else right @ repository
         gram = torch.zeros(weight.shape[2], weight.shape[2], dtype=torch.float64)
         for filters in weight.split(_FILTERS_AT_A_TIME):
             part = filters.double()

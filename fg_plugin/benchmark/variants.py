@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fg_plugin.benchmark.geometries import Geometry, Setting
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.layers import FilterRepoConv, compute_paths
-from fg_plugin.layers.coefficient_heads import LowRankHead
+from fg_plugin.layers.coefficient_heads import FullHead
 from fg_plugin.layers.coefficients import Coefficients
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
 
@@ -125,8 +125,8 @@ def macs_ratio(layer: FilterRepoConv, path: str) -> float:
     """Return how many times the multiplications of the ordinary convolution the convolutions of a path make."""
     if path != 'factored':
         return 1.0
-    if isinstance(layer.coefficient_head, LowRankHead):
-        return 1 + layer.groups * layer.coefficient_head.left.shape[1] / layer.out_channels
+    if not isinstance(layer.coefficient_head, FullHead):
+        return 1 + layer.groups * len(layer.coefficient_head.right) / layer.out_channels
     return layer.groups * layer.num_base_filters / layer.out_channels
 
 

@@ -75,10 +75,53 @@ class FullHead(nn.Module):
             self.linear.bias.copy_(coefficients.flatten())
 
 
-class LowRankHead(nn.Module):
-    """Static coefficients plus a sample-specific update of rank r: ``w = w_0 + U diag(s(z)) V``.
+class _UpdateHead(nn.Module):
+    """Static coefficients plus a sample-specific update of rank r: ``w = w_0 + U(z) V``."""
 
-    It needs about ``L_f * r + r * (N + M)`` parameters instead of ``L_f * N * M``, and no batched matrix product.
+    right: nn.Parameter
+    base: nn.Parameter | None
+
+    def __init__(
+        self,
+        out_channels: int,
+        num_base_filters: int,
+        rank: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= rank <= min(out_channels, num_base_filters):
+            raise ValueError(
+                f'rank should be in [1, min(out_channels, num_base_filters)] = [1, '
+                f'{min(out_channels, num_base_filters)}], but got {rank}.'
+            )
+        self.right = nn.Parameter(torch.empty(rank, num_base_filters, device=device, dtype=dtype))
+        self.base = None
+        if num_base_filters != out_channels:
+            self.base = nn.Parameter(torch.empty(out_channels, num_base_filters, device=device, dtype=dtype))
+
+    def _init_orthogonal_base_(self, rank_of_repository: int) -> float:
+        """Initialise ``V`` and ``w_0``; return the squared norm of all ``r`` filters ``V b``."""
+        orthogonal_(self.right)
+        if self.base is not None:
+            nn.init.normal_(self.base, std=rank_of_repository**-0.5)
+        rank, num_base_filters = self.right.shape
+        return rank * rank_of_repository / num_base_filters
+
+    def _init_static_base_(self, coefficients: Tensor | None) -> None:
+        orthogonal_(self.right)
+        if self.base is None:
+            return
+        if coefficients is None:
+            nn.init.eye_(self.base)
+        else:
+            self.base.copy_(coefficients)
+
+
+class LowRankHead(_UpdateHead):
+    """Static coefficients plus an update with r sample-specific numbers: ``U(z) = U diag(s(z))``.
+
+    It needs about ``L_f * r + r * (N + M)`` parameters instead of ``L_f * N * M``.
 
     Args:
         code_dim: Length L_f of the code.
@@ -99,22 +142,13 @@ class LowRankHead(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        if not 1 <= rank <= min(out_channels, num_base_filters):
-            raise ValueError(
-                f'rank should be in [1, min(out_channels, num_base_filters)] = [1, '
-                f'{min(out_channels, num_base_filters)}], but got {rank}.'
-            )
+        super().__init__(out_channels, num_base_filters, rank, device, dtype)
         self.scale = nn.Linear(code_dim, rank, device=device, dtype=dtype)
         self.left = nn.Parameter(torch.empty(out_channels, rank, device=device, dtype=dtype))
-        self.right = nn.Parameter(torch.empty(rank, num_base_filters, device=device, dtype=dtype))
-        self.base: nn.Parameter | None = None
-        if num_base_filters != out_channels:
-            self.base = nn.Parameter(torch.empty(out_channels, num_base_filters, device=device, dtype=dtype))
 
     def forward(self, code: Tensor) -> LowRankCoefficients:
         """Map codes ``(B, L_f)`` to the factors of the coefficients."""
-        return LowRankCoefficients(self.base, self.left, self.scale(code), self.right)
+        return LowRankCoefficients(self.base, self.left * self.scale(code).unsqueeze(1), self.right)
 
     @torch.no_grad()
     def init_orthogonal_(self, rank_of_repository: int) -> None:
@@ -123,14 +157,10 @@ class LowRankHead(nn.Module):
         Args:
             rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.
         """
-        out_channels, rank = self.left.shape
         orthogonal_(self.left)
-        orthogonal_(self.right)
-        if self.base is not None:
-            nn.init.normal_(self.base, std=rank_of_repository**-0.5)
+        energy_of_update = self._init_orthogonal_base_(rank_of_repository)
         nn.init.zeros_(self.scale.bias)
-        energy_of_update = rank * rank_of_repository / self.right.shape[1]
-        std = math.sqrt(out_channels / (energy_of_update * self.scale.in_features * CODE_SECOND_MOMENT))
+        std = math.sqrt(len(self.left) / (energy_of_update * self.scale.in_features * CODE_SECOND_MOMENT))
         nn.init.normal_(self.scale.weight, std=std)
 
     @torch.no_grad()
@@ -140,12 +170,62 @@ class LowRankHead(nn.Module):
         # Rows of norm 1 on average: s is then the size of a filter's update relative to the filters it mixes. With
         # orthonormal columns, training would have to move s by sqrt(N / r) as much.
         orthogonal_(self.left).mul_(math.sqrt(out_channels / rank))
-        orthogonal_(self.right)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)
-        if self.base is None:
-            return
-        if coefficients is None:
-            nn.init.eye_(self.base)
-        else:
-            self.base.copy_(coefficients)
+        self._init_static_base_(coefficients)
+
+
+class ResidualHead(_UpdateHead):
+    """Static coefficients plus free ones for r mixtures of the base filters: ``U(z)`` is all sample-specific.
+
+    It is the paper's head over a repository of the r filters ``V b``, whose generated filters are added to static
+    ones. It needs about ``L_f * N * r`` parameters, and the same multiplications of maps as ``LowRankHead``.
+
+    Args:
+        code_dim: Length L_f of the code.
+        out_channels: Number N of generated filters.
+        num_base_filters: Number M of base filters. For M = N, ``w_0`` is the identity and no parameter.
+        rank: Number r of mixtures.
+
+    Raises:
+        ValueError: If ``rank`` is not in [1, min(N, M)].
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        out_channels: int,
+        num_base_filters: int,
+        rank: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(out_channels, num_base_filters, rank, device, dtype)
+        self.out_channels = out_channels
+        self.rank = rank
+        self.linear = nn.Linear(code_dim, out_channels * rank, device=device, dtype=dtype)
+
+    def forward(self, code: Tensor) -> LowRankCoefficients:
+        """Map codes ``(B, L_f)`` to the factors of the coefficients."""
+        return LowRankCoefficients(
+            self.base, self.linear(code).unflatten(1, (self.out_channels, self.rank)), self.right
+        )
+
+    @torch.no_grad()
+    def init_orthogonal_(self, rank_of_repository: int) -> None:
+        """Initialise for training from scratch: squared norm 2 a filter, half static, half sample-specific.
+
+        Args:
+            rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.
+        """
+        energy_of_update = self._init_orthogonal_base_(rank_of_repository)
+        nn.init.zeros_(self.linear.bias)
+        std = (energy_of_update * self.linear.in_features * CODE_SECOND_MOMENT) ** -0.5
+        nn.init.normal_(self.linear.weight, std=std)
+
+    @torch.no_grad()
+    def init_static_(self, coefficients: Tensor | None) -> None:
+        """Emit ``coefficients`` (N, M), or the identity for None, whatever the code: the start of a fine-tuning."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self._init_static_base_(coefficients)

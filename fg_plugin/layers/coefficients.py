@@ -43,32 +43,30 @@ class FullCoefficients(NamedTuple):
 
 
 class LowRankCoefficients(NamedTuple):
-    """Static coefficients plus a sample-specific update of low rank, ``w = w_0 + U diag(s) V``.
+    """Static coefficients plus a sample-specific update of low rank, ``w = w_0 + U V``.
 
     The decomposition is that of Dynamic Convolution Decomposition (Li et al., ICLR 2021).
 
     Attributes:
         base: ``w_0``, ``(N, M)``, or None for the identity (then M = N).
-        left: ``U``, ``(N, r)``.
-        scale: ``s``, ``(B, r)``, the sample-specific part.
+        left: ``U``, ``(B, N, r)``, the sample-specific part.
         right: ``V``, ``(r, M)``.
         factors: Factors of the generated filters, ``(B, N)``, that multiply all of the above; None for 1.
     """
 
     base: Tensor | None
     left: Tensor
-    scale: Tensor
     right: Tensor
     factors: Tensor | None = None
 
     @property
     def num_samples(self) -> int:
         """Number B of samples."""
-        return self.scale.shape[0]
+        return self.left.shape[0]
 
     def dense(self) -> Tensor:
         """Return the coefficients as ``(B, N, M)``."""
-        update = (self.left * self.scale.unsqueeze(1)) @ self.right
+        update = self.left @ self.right
         if self.base is not None:
             weight = self.base + update
         else:
@@ -87,7 +85,7 @@ class LowRankCoefficients(NamedTuple):
 
     def filters(self, repository: Tensor) -> Tensor:
         """Linearly combine base filters ``(M, C/g, kh, kw)`` into generated filters ``(B, N, C/g, kh, kw)`` (eq. 2)."""
-        update = (self.left * self.scale.unsqueeze(1)) @ self.update_filters(repository).flatten(1)
+        update = self.left @ self.update_filters(repository).flatten(1)
         filters = self.static_filters(repository) + update.unflatten(2, repository.shape[1:])
         return filters if self.factors is None else filters * self.factors[:, :, None, None, None]
 
@@ -100,9 +98,9 @@ class LowRankCoefficients(NamedTuple):
         """
         static = rows if self.base is None else self.base @ rows
         update = self.right @ rows
-        weight = self.left * self.scale.to(rows.dtype).unsqueeze(1)
-        cross = (weight * (static @ update.T)).sum(2)
-        update_energy = (weight @ (update @ update.T)).mul(weight).sum(2)
+        left = self.left.to(rows.dtype)
+        cross = (left * (static @ update.T)).sum(2)
+        update_energy = (left @ (update @ update.T)).mul(left).sum(2)
         return static.square().sum(1) + 2 * cross + update_energy
 
     def scale_filters(self, factors: Tensor) -> 'LowRankCoefficients':
@@ -112,7 +110,7 @@ class LowRankCoefficients(NamedTuple):
     def repeat(self, times: int) -> 'LowRankCoefficients':
         """Repeat each sample's coefficients ``times`` times in place (for a batch folded with views, windows, ...)."""
         factors = None if self.factors is None else self.factors.repeat_interleave(times, dim=0)
-        return self._replace(scale=self.scale.repeat_interleave(times, dim=0), factors=factors)
+        return self._replace(left=self.left.repeat_interleave(times, dim=0), factors=factors)
 
 
 Coefficients = FullCoefficients | LowRankCoefficients

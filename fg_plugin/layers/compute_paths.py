@@ -42,7 +42,7 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
     else:
         static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
         maps = _every_group(x, coefficients.update_filters(repository), conv)
-        weight = _every_row(coefficients.left * coefficients.scale.unsqueeze(1), groups, maps)
+        weight = _every_row(coefficients.left, groups, maps)
         static = static.reshape(batch * groups, -1, *static.shape[2:])
         combined = _per_sample(combine(maps, weight, static, overwrite=not torch.is_grad_enabled()), batch)
     if coefficients.factors is None:
@@ -52,19 +52,19 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
 
 def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, conv: ConvArguments) -> Tensor:
     """Apply a low-rank head to the maps of the repository: ``V (b * x)`` costs less than ``(V b) * x``."""
-    base, left, scale, right = coefficients.base, coefficients.left, coefficients.scale, coefficients.right
+    base, left, right = coefficients.base, coefficients.left, coefficients.right
     maps = F.conv2d(x, repository, None, *conv)
     if base is None and not _is_transformed():
         if not is_channels_last(maps):
             maps = maps.contiguous()
         if not torch.is_grad_enabled():
-            update_(maps, left, scale, right)
+            update_(maps, left, right)
             return maps
         geometry = (conv.stride, conv.padding, conv.dilation)
-        return LowRankUpdate.apply(maps, x.detach(), repository.detach(), geometry, left, scale, right)
+        return LowRankUpdate.apply(maps, x.detach(), repository.detach(), geometry, left, right)
     static = maps if base is None else F.conv2d(maps, base.to(maps.dtype)[:, :, None, None])
-    projected, weight = combine(maps, right.to(maps.dtype)), (left * scale.unsqueeze(1)).to(maps.dtype)
-    return combine(projected, weight, static, overwrite=not torch.is_grad_enabled())
+    projected = combine(maps, right.to(maps.dtype))
+    return combine(projected, left.to(maps.dtype), static, overwrite=not torch.is_grad_enabled())
 
 
 def _is_transformed() -> bool:

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import compute_paths
-from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead
+from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead, ResidualHead
 from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
 from fg_plugin.layers.combining import is_channels_last
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
 from fg_plugin.layers.cost_model import Workload, cheapest_path
 from fg_plugin.layers.initialization import orthogonal_
 
-HEADS = ('full', 'lowrank')
+HEADS = ('full', 'lowrank', 'residual')
+_UPDATE_HEADS: dict[str, type[LowRankHead] | type[ResidualHead]] = {'lowrank': LowRankHead, 'residual': ResidualHead}
 
 
 class HostConv(NamedTuple):
@@ -49,8 +50,8 @@ class FilterRepoConv(nn.Conv2d):
         code_dim: Length L_f of the code.
         level: Index of the encoder level whose code drives this layer.
         num_base_filters: Number M of base filters in the repository; None means N, as in the paper.
-        head: ``'full'`` (the paper's) or ``'lowrank'`` (see ``coefficient_heads``).
-        rank: Rank of a ``'lowrank'`` head; at most min(N, M) is used.
+        head: ``'full'`` (the paper's), ``'lowrank'`` or ``'residual'`` (see ``coefficient_heads``).
+        rank: Rank of a head that is not ``'full'``; at most min(N, M) is used.
         path: ``'auto'`` lets the cost model choose, or one of ``compute_paths.PATHS``.
 
     Shape:
@@ -111,12 +112,12 @@ class FilterRepoConv(nn.Conv2d):
         repository = nn.Parameter(self.weight.new_empty(num_base_filters, *self.weight.shape[1:]))
         self.register_parameter('weight', repository)
         factory: dict[str, Any] = {'device': device, 'dtype': dtype}
-        self.coefficient_head: FullHead | LowRankHead
+        self.coefficient_head: FullHead | LowRankHead | ResidualHead
         if head == 'full':
             self.coefficient_head = FullHead(code_dim, out_channels, num_base_filters, **factory)
         else:
             rank = min(rank, out_channels, num_base_filters)
-            self.coefficient_head = LowRankHead(code_dim, out_channels, num_base_filters, rank, **factory)
+            self.coefficient_head = _UPDATE_HEADS[head](code_dim, out_channels, num_base_filters, rank, **factory)
         self.reset_parameters()
 
     @classmethod
@@ -393,7 +394,7 @@ class FilterRepoConv(nn.Conv2d):
             is_channels_last(x),
             self.weight.shape,
             self.out_channels,
-            coefficients.left.shape[1] if isinstance(coefficients, LowRankCoefficients) else None,
+            coefficients.left.shape[2] if isinstance(coefficients, LowRankCoefficients) else None,
             conv,
             torch.is_grad_enabled(),
         )

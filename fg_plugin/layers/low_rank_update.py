@@ -8,38 +8,35 @@ from torch import Tensor
 from fg_plugin.layers.combining import combine, is_channels_last
 
 
-def update_(maps: Tensor, left: Tensor, scale: Tensor, right: Tensor) -> Tensor:
-    """Add ``U diag(s) V maps`` to ``maps`` in place.
+def update_(maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Add ``U V maps`` to ``maps`` in place.
 
     Two products and as few views as possible: after a convolution has been through the caches, each further operation
     costs several times what a benchmark of it alone tells.
 
     Args:
         maps: ``(B, N, H', W')``, contiguous or channels_last.
-        left: ``U``, ``(N, r)``.
-        scale: ``s``, ``(B, r)``.
+        left: ``U``, ``(B, N, r)``.
         right: ``V``, ``(r, N)``.
 
     Returns:
         ``V maps``, ``(B, r, H', W')``, in the memory format of the maps.
     """
     batch, channels, height, width = maps.shape
-    weight = left * scale.unsqueeze(1)
-    if weight.dtype != maps.dtype:
-        weight, right = weight.to(maps.dtype), right.to(maps.dtype)
+    left, right = left.to(maps.dtype), right.to(maps.dtype)
     if is_channels_last(maps):
         pixels = maps.permute(0, 2, 3, 1).view(-1, channels)
         projected = pixels @ right.T
-        pixels.view(batch, -1, channels).baddbmm_(projected.view(batch, height * width, -1), weight.mT)
+        pixels.view(batch, -1, channels).baddbmm_(projected.view(batch, height * width, -1), left.mT)
         return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)
     columns = maps.view(batch, channels, -1)
     projected = torch.bmm(right.expand(batch, -1, -1), columns)
-    columns.baddbmm_(weight, projected)
+    columns.baddbmm_(left, projected)
     return projected.view(batch, -1, height, width)
 
 
 class LowRankUpdate(torch.autograd.Function):
-    """Compute ``maps + U diag(s) V maps`` for ``maps = x * filters``, a convolution common to the batch.
+    """Compute ``maps + U V maps`` for ``maps = x * filters``, a convolution common to the batch.
 
     Autograd would keep the maps for the gradient of ``V``, beside the output that the next layer keeps: twice the
     memory of an ordinary convolution. But that gradient, ``sum g maps^T`` with ``r`` maps ``g``, is also the weight
@@ -57,7 +54,6 @@ class LowRankUpdate(torch.autograd.Function):
         filters: Tensor,
         geometry: tuple[tuple[int, int], ...],
         left: Tensor,
-        scale: Tensor,
         right: Tensor,
     ) -> Tensor:
         """Compute the output ``(B, N, H', W')``.
@@ -68,24 +64,23 @@ class LowRankUpdate(torch.autograd.Function):
             x: The convolution's input ``(B, C, H, W)``. Its gradient, and that of ``filters``, goes through ``maps``.
             filters: ``(N, C, kh, kw)``.
             geometry: Stride, padding and dilation of the convolution.
-            left: ``U``, ``(N, r)``.
-            scale: ``s``, ``(B, r)``.
+            left: ``U``, ``(B, N, r)``.
             right: ``V``, ``(r, N)``.
         """
         keeps_maps = maps.numel() <= filters.numel()
         out = maps.clone() if keeps_maps else maps
-        projected = update_(out, left, scale, right)
+        projected = update_(out, left, right)
         if keeps_maps:
-            ctx.save_for_backward(left, scale, right, projected, maps)
+            ctx.save_for_backward(left, right, projected, maps)
         else:
             ctx.mark_dirty(maps)
-            ctx.save_for_backward(left, scale, right, projected, x, filters)
+            ctx.save_for_backward(left, right, projected, x, filters)
         ctx.geometry = geometry
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of ``maps``, ``left``, ``scale`` and ``right``.
+        """Return the gradients of ``maps``, ``left`` and ``right``.
 
         Raises:
             RuntimeError: If the gradient is to be differentiated again.
@@ -97,21 +92,18 @@ class LowRankUpdate(torch.autograd.Function):
                 'create_graph=True. For gradients of gradients, set the attribute path of each FilterRepoConv to '
                 "'materialised'."
             )
-        left, scale, right, projected, *kept = ctx.saved_tensors
+        left, right, projected, *kept = ctx.saved_tensors
         dtype = projected.dtype
         memory_format = torch.channels_last if is_channels_last(projected) else torch.contiguous_format
         gradient = gradient.contiguous(memory_format=memory_format)
-        of_scaled = combine(gradient, left.T.to(dtype))
-        of_projected = of_scaled * scale.to(dtype)[:, :, None, None]
+        of_projected = combine(gradient, left.mT.to(dtype))
         of_maps = combine(of_projected, right.T.to(dtype), gradient)
-        of_scale = (of_scaled * projected).sum((2, 3))
-        products = torch.bmm(gradient.flatten(2), projected.flatten(2).mT)
-        of_left = (products * scale.to(dtype).unsqueeze(1)).sum(0)
+        of_left = torch.bmm(gradient.flatten(2), projected.flatten(2).mT)
         if len(kept) == 1:
             of_right = torch.bmm(of_projected.flatten(2), kept[0].flatten(2).mT).sum(0)
         else:
             of_right = _products_with_maps(of_projected, *kept, *ctx.geometry)
-        return of_maps, None, None, None, of_left.to(left.dtype), of_scale.to(scale.dtype), of_right.to(right.dtype)
+        return of_maps, None, None, None, of_left.to(left.dtype), of_right.to(right.dtype)
 
 
 def _products_with_maps(

@@ -137,6 +137,7 @@ def macs(model: nn.Module, data: StudyData) -> int:
     return count_macs(model, data.input_size, ()).total
 
 
+RESIDUAL = {'head': 'residual', 'rank': 8, 'init': 'orthogonal'}
 LOWRANK = {'head': 'lowrank', 'rank': 8, 'init': 'orthogonal'}
 
 ARMS: dict[str, Arm] = {
@@ -148,6 +149,7 @@ ARMS: dict[str, Arm] = {
     'stem': Arm("FG, full head, codes from the network's first block", _of_plain(StemConditioned)),
     'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
     'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
+    'residual': Arm('FG, residual (8), no reconstruction', generated(**RESIDUAL)),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
     'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_wide_as('paper', parameters)),
     'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
@@ -169,6 +171,10 @@ ARMS: dict[str, Arm] = {
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
     'warm_lowrank_lr10': Arm('warm: FG, low rank, generator and heads at 10x', generated(), True, 10.0, 10.0),
     'warm_lowrank_heads10': Arm('warm: FG, low rank, heads at 10x, generator at 0.1x', generated(), True, 10.0, 0.1),
+    'warm_residual': Arm('warm: FG, residual', generated(head='residual'), warm=True),
+    'warm_residual_heads10': Arm(
+        'warm: FG, residual, heads at 10x, generator at 0.1x', generated(head='residual'), True, 10.0, 0.1
+    ),
     'warm_full': Arm('warm: FG, full head', generated(head='full'), warm=True),
     'warm_full_lr10': Arm('warm: FG, full head, generator and heads at 10x', generated(head='full'), True, 10.0, 10.0),
     'warm_full_slow_generator': Arm(
@@ -187,7 +193,7 @@ ARMS: dict[str, Arm] = {
 
 STUDIES: dict[str, tuple[str, ...]] = {
     'cost': (
-        *('static', 'se', 'condconv', 'paper', 'no_reconstruction', 'stem', 'input', 'lowrank', 'quarter'),
+        *('static', 'se', 'condconv', 'paper', 'no_reconstruction', 'stem', 'input', 'lowrank', 'residual', 'quarter'),
         *('wide_parameters', 'wide_macs'),
     ),
     'heads': ('lowrank', *(name for name in ARMS if name.startswith('lowrank_'))),

@@ -12,6 +12,7 @@ from fg_plugin.analysis.coordinates import (
 )
 from fg_plugin.analysis.variation import variation
 from fg_plugin.layers import FilterRepoConv
+from fg_plugin.layers.filter_repo_conv import HEADS
 from fg_plugin.layers.standardised_filter_repo_conv import StandardisedFilterRepoConv
 
 LAYERS = {
@@ -19,6 +20,8 @@ LAYERS = {
     'full, fewer base filters': dict(head='full', num_base_filters=5),
     'lowrank': dict(head='lowrank', rank=3),
     'lowrank, fewer base filters': dict(head='lowrank', rank=3, num_base_filters=5),
+    'residual': dict(head='residual', rank=3),
+    'residual, fewer base filters': dict(head='residual', rank=3, num_base_filters=5),
     'grouped': dict(head='lowrank', rank=3, groups=2),
 }
 
@@ -69,7 +72,7 @@ def test_principal_coordinates_keep_distances_and_order_by_variance():
 
 
 class TestVariation:
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_a_fresh_conversion_has_collapsed(self, head):
         layer = FilterRepoConv.from_conv(nn.Conv2d(3, 8, 3), code_dim=6, head=head, rank=2)
         report = variation({'conv': layer}, [torch.randn(10, 6)])['conv']

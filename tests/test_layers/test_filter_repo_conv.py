@@ -11,6 +11,7 @@ from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.layers.coefficient_heads import CODE_SECOND_MOMENT, MAX_COEFFICIENTS
 from fg_plugin.layers.compute_paths import PATHS
+from fg_plugin.layers.filter_repo_conv import HEADS
 
 CODE_DIM = 6
 
@@ -60,7 +61,7 @@ def dense_coefficients(layer, codes):
 
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('path', ['auto', *PATHS])
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('geometry', GEOMETRIES.values(), ids=GEOMETRIES.keys())
 def test_every_path_equals_the_loop(geometry, head, path, batch):
     layer = make_layer(head, path, **geometry)
@@ -80,7 +81,7 @@ def test_every_path_equals_the_loop(geometry, head, path, batch):
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('name', ['padded', 'pointwise', 'grouped', 'few base filters'])
 def test_without_gradients_the_output_is_the_same(name, head, path, memory_format):
     layer = make_layer(head, path, **GEOMETRIES[name]).to(memory_format=memory_format)
@@ -94,7 +95,7 @@ def test_without_gradients_the_output_is_the_same(name, head, path, memory_forma
 
 
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 def test_gradcheck(head, path):
     layer = make_layer(head, path, in_channels=2, out_channels=2, kernel_size=2, padding=1, stride=2)
     x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -109,13 +110,29 @@ def test_gradcheck(head, path):
 
 
 @pytest.mark.parametrize('path', ['auto', *PATHS])
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 def test_a_sample_does_not_depend_on_its_batch(head, path):
     layer = make_layer(head, path, in_channels=3, out_channels=4, kernel_size=3)
     x, codes = torch.randn(4, 3, 6, 6, dtype=torch.float64), torch.randn(4, CODE_DIM, dtype=torch.float64)
     together = run(layer, x, codes)
     alone = torch.cat([run(layer, x[i : i + 1], codes[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('num_base_filters', [6, 5])
+@pytest.mark.parametrize('head', ['lowrank', 'residual'])
+def test_update_heads_emit_their_formula(head, num_base_filters):
+    torch.manual_seed(0)
+    layer = FilterRepoConv(2, 6, 3, code_dim=CODE_DIM, head=head, rank=2, num_base_filters=num_base_filters)
+    codes, head_module = torch.randn(3, CODE_DIM), layer.coefficient_head
+    base = torch.eye(6) if num_base_filters == 6 else head_module.base
+    for code, coefficients in zip(codes, dense_coefficients(layer, codes), strict=True):
+        if head == 'lowrank':
+            scale = head_module.scale.weight @ code + head_module.scale.bias
+            left = torch.stack([head_module.left[:, 0] * scale[0], head_module.left[:, 1] * scale[1]], 1)
+        else:
+            left = (head_module.linear.weight @ code + head_module.linear.bias).view(6, 2)
+        torch.testing.assert_close(coefficients, base + left @ head_module.right)
 
 
 @pytest.mark.parametrize('num_base_filters', [None, 32])
@@ -131,7 +148,7 @@ def test_the_scale_of_a_low_rank_head_is_the_relative_size_of_its_update(num_bas
     assert updates.square().mean().sqrt().item() == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 def test_one_code_is_shared_among_the_batch(head):
     layer = make_layer(head, in_channels=3, out_channels=4, kernel_size=3)
     x, code = torch.randn(4, 3, 6, 6, dtype=torch.float64), torch.randn(1, CODE_DIM, dtype=torch.float64)
@@ -139,7 +156,7 @@ def test_one_code_is_shared_among_the_batch(head):
     torch.testing.assert_close(run(layer, x, code), repeated, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 def test_codes_are_repeated_for_a_folded_batch(head):
     layer = make_layer(head, in_channels=3, out_channels=4, kernel_size=3)
     x, codes = torch.randn(6, 3, 6, 6, dtype=torch.float64), torch.randn(2, CODE_DIM, dtype=torch.float64)
@@ -149,7 +166,7 @@ def test_codes_are_repeated_for_a_folded_batch(head):
 
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('geometry', ['padded', 'depthwise', 'pointwise', 'grouped'])
 def test_channels_last(geometry, head, path, batch):
     layer = make_layer(head, path, **GEOMETRIES[geometry])
@@ -163,7 +180,7 @@ def test_channels_last(geometry, head, path, batch):
 
 
 @pytest.mark.parametrize('path', PATHS)
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('geometry', ['padded', 'depthwise', 'pointwise', 'few base filters'])
 def test_bfloat16_and_autocast(geometry, head, path):
     layer = make_layer(head, path, **GEOMETRIES[geometry])
@@ -190,7 +207,7 @@ def test_meta_device():
     )
 
 
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('num_base_filters', [None, 16, 48])
 def test_from_scratch_the_output_keeps_the_scale_of_plain_convolutions(head, num_base_filters):
     # What initialisation sets is the expected second moment over weights and samples. That of one deep random network
@@ -224,7 +241,7 @@ def test_the_repository_starts_orthogonal():
 
 
 class TestFromConv:
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     @pytest.mark.parametrize('geometry', ['padded', 'same', 'grouped', 'depthwise', 'no bias'])
     def test_keeps_the_function(self, geometry, head):
         torch.manual_seed(0)
@@ -235,7 +252,7 @@ class TestFromConv:
         assert layer.weight is conv.weight
         assert layer.bias is conv.bias
 
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_training_moves_every_head(self, head):
         conv = nn.Conv2d(3, 4, 3)
         layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head=head)
@@ -249,7 +266,7 @@ class TestFromConv:
         coefficients = dense_coefficients(layer, codes)
         assert not torch.allclose(coefficients[0], coefficients[1])
 
-    @pytest.mark.parametrize('head', ['full', 'lowrank'])
+    @pytest.mark.parametrize('head', HEADS)
     def test_fewer_base_filters_keep_the_leading_singular_vectors(self, head):
         torch.manual_seed(0)
         conv = nn.Conv2d(4, 6, 3).double()
@@ -296,7 +313,7 @@ class TestFromConv:
         (dict(code_dim=0), 'code_dim should be >= 1, but got 0'),
         (dict(rank=0), 'rank should be >= 1, but got 0'),
         (dict(level=-1), 'level should be >= 0, but got -1'),
-        (dict(head='dense'), r"head should be one of \('full', 'lowrank'\), but got 'dense'"),
+        (dict(head='dense'), r"head should be one of \('full', 'lowrank', 'residual'\), but got 'dense'"),
         (dict(path='fast'), "path should be 'auto' or one of .*, but got 'fast'"),
     ],
 )

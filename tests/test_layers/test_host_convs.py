@@ -11,6 +11,7 @@ from torch import nn
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.layers import layer_class
 from fg_plugin.layers.compute_paths import PATHS
+from fg_plugin.layers.filter_repo_conv import HEADS
 
 CODE_DIM = 6
 
@@ -73,7 +74,7 @@ def per_sample_hosts(host, layer, x, codes):
 
 
 @pytest.mark.parametrize('path', ['auto', *PATHS])
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('num_base_filters', [None, 3])
 def test_equals_the_host_with_generated_filters(host, head, num_base_filters, path):
     layer = perturb(make_layer(copy.deepcopy(host), head, num_base_filters, path))
@@ -91,7 +92,7 @@ def test_equals_the_host_with_generated_filters(host, head, num_base_filters, pa
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 def test_computes_what_the_host_computed_at_first(host, head):
     x, codes = inputs()
     expected = host(x)
@@ -109,7 +110,7 @@ def test_gives_the_host_back(host):
     assert back.state_dict().keys() == state.keys()
 
 
-@pytest.mark.parametrize('head', ['full', 'lowrank'])
+@pytest.mark.parametrize('head', HEADS)
 @pytest.mark.parametrize('num_base_filters', [None, 3])
 def test_frozen_filters_are_those_of_the_sample(host, head, num_base_filters):
     layer = perturb(make_layer(host, head, num_base_filters))

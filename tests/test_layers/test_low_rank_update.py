@@ -14,20 +14,20 @@ SIDES = {'few pixels': 5, 'many pixels': 20}
 
 def make_inputs(side, memory_format=torch.contiguous_format, dtype=torch.float64):
     torch.manual_seed(0)
-    shapes = ((2, 3, side, side), (6, 3, 3, 3), (6, 2), (2, 2), (2, 6))
+    shapes = ((2, 3, side, side), (6, 3, 3, 3), (2, 6, 2), (2, 6))
     tensors = [torch.randn(shape, dtype=dtype) for shape in shapes]
     tensors = [t.to(memory_format=memory_format) if t.ndim == 4 else t for t in tensors]
     return [tensor.requires_grad_() for tensor in tensors]
 
 
-def update(x, filters, left, scale, right):
+def update(x, filters, left, right):
     maps = F.conv2d(x, filters, None, **GEOMETRY)
-    return LowRankUpdate.apply(maps, x.detach(), filters.detach(), tuple(GEOMETRY.values()), left, scale, right)
+    return LowRankUpdate.apply(maps, x.detach(), filters.detach(), tuple(GEOMETRY.values()), left, right)
 
 
-def plain_update(x, filters, left, scale, right):
+def plain_update(x, filters, left, right):
     maps = F.conv2d(x, filters, None, **GEOMETRY)
-    return maps + torch.einsum('nr,br,rm,bmhw->bnhw', left, scale, right, maps)
+    return maps + torch.einsum('bnr,rm,bmhw->bnhw', left, right, maps)
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

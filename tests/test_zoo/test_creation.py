@@ -10,6 +10,7 @@ from test_zoo.networks import assert_equal, images, perturb_
 import fg_plugin
 from fg_plugin import FilterRepoConv
 from fg_plugin.layers.coefficient_heads import FullHead
+from fg_plugin.layers.filter_repo_conv import HEADS
 
 
 def create(name, **kwargs):
@@ -88,7 +89,7 @@ def test_another_input_size_after_the_conversion(name, kwargs):
     assert_equal(model(x), host(x))
 
 
-@pytest.mark.parametrize('head', ['lowrank', 'full'])
+@pytest.mark.parametrize('head', HEADS)
 def test_another_patch_size_after_the_conversion(head):
     model = create('fg_test_vit', fg_head=head, dynamic_img_size=True)
     perturb_(model)
