@@ -150,6 +150,7 @@ ARMS: dict[str, Arm] = {
     'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
     'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
     'residual': Arm('FG, residual (8), no reconstruction', generated(**RESIDUAL)),
+    'residual4': Arm('FG, residual (4), no reconstruction', generated(**{**RESIDUAL, 'rank': 4})),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
     'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_wide_as('paper', parameters)),
     'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
@@ -166,6 +167,14 @@ ARMS: dict[str, Arm] = {
     'lowrank_rank32': Arm('FG, low rank (32)', generated(**{**LOWRANK, 'rank': 32})),
     'lowrank_reconstruction': Arm('FG, low rank, reconstruction', generated(**LOWRANK, reconstruction_weight=1.0)),
     'lowrank_resolution': Arm('FG, low rank, levels by resolution', generated(**LOWRANK, levels='resolution')),
+    'residual_no_decay': Arm(
+        'FG, residual (8), no weight decay of the generator', generated(**RESIDUAL), head_decay=False
+    ),
+    'full_no_decay': Arm(
+        'FG, full head, no weight decay of the generator',
+        generated(**{**PAPER, 'reconstruction_weight': 0.0}),
+        head_decay=False,
+    ),
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
@@ -193,9 +202,23 @@ ARMS: dict[str, Arm] = {
 
 STUDIES: dict[str, tuple[str, ...]] = {
     'cost': (
-        *('static', 'se', 'condconv', 'paper', 'no_reconstruction', 'stem', 'input', 'lowrank', 'residual', 'quarter'),
-        *('wide_parameters', 'wide_macs'),
+        *(
+            'static',
+            'se',
+            'condconv',
+            'paper',
+            'no_reconstruction',
+            'stem',
+            'input',
+            'lowrank',
+            'residual',
+            'residual4',
+        ),
+        *('quarter', 'wide_parameters', 'wide_macs'),
     ),
-    'heads': ('lowrank', *(name for name in ARMS if name.startswith('lowrank_'))),
+    'heads': (
+        *('lowrank', 'residual', 'no_reconstruction'),
+        *(name for name in ARMS if name.startswith(('lowrank_', 'residual_', 'full_'))),
+    ),
     'warm': tuple(name for name in ARMS if name.startswith('warm_')),
 }
