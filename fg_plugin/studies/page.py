@@ -48,8 +48,8 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
     parts = [f'### {folder.name}', remarks.get(folder.name, '')]
     for study, arms in STUDIES.items():
         rows = [_row(arm, results, costs) for arm in arms if arm in results]
-        # The low-rank network alone, to which the others would be compared, is in the first table already.
-        if len(rows) > 1 or (rows and study != 'heads'):
+        # The networks that its others would be compared to are in the first table already.
+        if any(arm in results for arm in arms if study != 'heads' or arm not in STUDIES['cost']):
             shown = _without_empty_columns([HEADER, *rows])
             parts += [f'#### {TITLES[study]}', markdown_table(shown[0], shown[1:])]
             parts.append(remarks.get(f'{folder.name}/{study}', ''))
