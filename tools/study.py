@@ -115,9 +115,9 @@ networks of a section are trained by one recipe: {Recipe().epochs} epochs of Ada
 Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
 another image; the closer to `test`, the less the filters depend on their image. In sections named `..._held_out`, all
-of this is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are those of
-inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on
-from a trained static network for half as many epochs, with a third of the learning rate."""
+of this is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are
+those of inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from
+a trained static network for half as many epochs, with a third of the learning rate."""
 
 
 if __name__ == '__main__':
