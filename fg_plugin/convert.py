@@ -71,8 +71,9 @@ def convert_(
         include: Patterns (``fnmatch``) of the convolutions to convert; None for all that can be.
         exclude: Patterns of those to leave out of them. The classifier of a timm model is always left out, because
             ``reset_classifier`` builds it anew.
-        head: ``'lowrank'`` or ``'full'`` (the paper's; N x M coefficients a sample).
-        rank: Rank of ``'lowrank'`` heads.
+        head: ``'full'`` (the paper's; N x M coefficients a sample), ``'residual'`` (static filters, and N x r
+            coefficients a sample for r mixtures of the base filters) or ``'lowrank'`` (r numbers a sample).
+        rank: r of ``'residual'`` and ``'lowrank'`` heads.
         num_base_filters: Number M of base filters of each layer, or as a float its ratio to the layer's number of
             filters N (0.25: a quarter as many, at least 1); None for N. Fewer are faster, and approximate the original
             filters at first.

@@ -114,8 +114,8 @@ sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1
 networks of a section are trained by one recipe: {Recipe().epochs} epochs of AdamW with a one-cycle learning rate.
 Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
-another image; the closer to `test`, the less the filters depend on their image. In sections named `..._held_out`, all
-of this is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are
+another image; the closer to `test`, the less the filters depend on their image. In those named `..._held_out`, all of
+it is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are
 those of inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from
 a trained static network for half as many epochs, with a third of the learning rate."""
 
