@@ -89,6 +89,10 @@ class TestConversion:
         alone = torch.cat([model(image[None]) for image in images()])
         torch.testing.assert_close(model(images()), alone, rtol=0, atol=1e-13)
 
+    @pytest.mark.parametrize('head', HEADS)
+    def test_a_batch_may_be_empty(self, head):
+        assert make_model(head=head)(images()[:0]).shape == (0, *make_model()(images()).shape[1:])
+
     @pytest.mark.parametrize('batch', [1, 3])
     @pytest.mark.parametrize('head', HEADS)
     def test_every_parameter_gets_a_gradient_without_a_reconstruction_loss(self, head, batch):

@@ -18,7 +18,7 @@ def combine(maps: Tensor, weight: Tensor, static: Tensor | None = None, overwrit
         if static is None and weight.ndim == 2:
             # ``@`` on three dimensions would decide by the batch size how to fold them, which ties a graph to it.
             combined = pixels.reshape(-1, maps.shape[1]) @ weight
-            return combined.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+            return combined.view(*pixels.shape[:3], combined.shape[1]).permute(0, 3, 1, 2)
         rows = pixels.flatten(1, 2)
         if static is None:
             combined = torch.bmm(rows, weight)

@@ -33,18 +33,18 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
 
     With ``groups`` > 1 every base filter is applied to every group, because the repository is common to all groups.
     """
-    batch, groups = x.shape[0], conv.groups
+    groups = conv.groups
     if isinstance(coefficients, FullCoefficients):
         maps = _every_group(x, repository, conv)
-        return _per_sample(combine(maps, _every_row(coefficients.weight, groups, maps)), batch)
+        return _per_sample(combine(maps, _every_row(coefficients.weight, groups, maps)), groups)
     if groups == 1:
         combined = _project(x, repository, coefficients, conv)
     else:
         static = F.conv2d(x, coefficients.static_filters(repository), None, *conv)
         maps = _every_group(x, coefficients.update_filters(repository), conv)
         weight = _every_row(coefficients.left, groups, maps)
-        static = static.reshape(batch * groups, -1, *static.shape[2:])
-        combined = _per_sample(combine(maps, weight, static, overwrite=not torch.is_grad_enabled()), batch)
+        static = static.unflatten(1, (groups, -1)).flatten(0, 1)
+        combined = _per_sample(combine(maps, weight, static, overwrite=not torch.is_grad_enabled()), groups)
     if coefficients.factors is None:
         return combined
     return combined * coefficients.factors.to(combined.dtype)[:, :, None, None]
@@ -74,17 +74,17 @@ def _is_transformed() -> bool:
 
 def _every_group(x: Tensor, filters: Tensor, conv: ConvArguments) -> Tensor:
     """Apply all filters to each group, which becomes an entry of the batch."""
-    grouped = x if conv.groups == 1 else x.reshape(x.shape[0] * conv.groups, -1, *x.shape[2:])
+    grouped = x if conv.groups == 1 else x.unflatten(1, (conv.groups, -1)).flatten(0, 1)
     return F.conv2d(grouped, filters, None, *conv._replace(groups=1))
 
 
 def _every_row(weight: Tensor, groups: int, maps: Tensor) -> Tensor:
     """Give each entry of a batch of groups the rows of ``weight`` (B, N, M) that belong to its filters."""
-    return weight.to(maps.dtype).reshape(weight.shape[0] * groups, -1, weight.shape[2])
+    return weight.to(maps.dtype).unflatten(1, (groups, -1)).flatten(0, 1)
 
 
-def _per_sample(grouped: Tensor, batch: int) -> Tensor:
-    return grouped if grouped.shape[0] == batch else grouped.reshape(batch, -1, *grouped.shape[2:])
+def _per_sample(grouped: Tensor, groups: int) -> Tensor:
+    return grouped if groups == 1 else grouped.unflatten(0, (-1, groups)).flatten(1, 2)
 
 
 def materialised(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:
@@ -114,7 +114,7 @@ def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
         patches = F.unfold(x, tuple(kernel_size), conv.dilation, conv.padding, conv.stride)
     filters = filters.to(patches.dtype)
     out = filters.unflatten(1, (groups, -1)) @ patches.unflatten(1, (groups, -1))
-    return out.reshape(batch, -1, height, width)
+    return out.flatten(1, 2).unflatten(2, (height, width))
 
 
 def shared(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: ConvArguments) -> Tensor:

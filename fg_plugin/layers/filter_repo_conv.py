@@ -384,6 +384,9 @@ class FilterRepoConv(nn.Conv2d):
     def _choose_path(self, x: Tensor, coefficients: Coefficients, conv: ConvArguments) -> str:
         if coefficients.num_samples == 1 and x.shape[0] != 1:
             return 'shared'
+        if x.shape[0] == 0:
+            # The only path without a convolution of as many groups as samples.
+            return 'factored'
         if self.path != 'auto':
             return self.path
         if torch.compiler.is_compiling() or torch.jit.is_tracing():

@@ -25,14 +25,15 @@ def update_(maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
     batch, channels, height, width = maps.shape
     left, right = left.to(maps.dtype), right.to(maps.dtype)
     if is_channels_last(maps):
-        pixels = maps.permute(0, 2, 3, 1).view(-1, channels)
+        rank, pixels = len(right), maps.permute(0, 2, 3, 1).view(-1, channels)
         projected = pixels @ right.T
-        pixels.view(batch, -1, channels).baddbmm_(projected.view(batch, height * width, -1), left.mT)
-        return projected.view(batch, height, width, -1).permute(0, 3, 1, 2)
-    columns = maps.view(batch, channels, -1)
+        rows = pixels.view(batch, height * width, channels)
+        rows.baddbmm_(projected.view(batch, height * width, rank), left.mT)
+        return projected.view(batch, height, width, rank).permute(0, 3, 1, 2)
+    columns = maps.flatten(2)
     projected = torch.bmm(right.expand(batch, -1, -1), columns)
     columns.baddbmm_(left, projected)
-    return projected.view(batch, -1, height, width)
+    return projected.unflatten(2, (height, width))
 
 
 class LowRankUpdate(torch.autograd.Function):

@@ -64,7 +64,7 @@ class StandardisedFilterRepoConv(FilterRepoConv):
             and not torch.compiler.is_compiling()
             and path == 'factored'
             and isinstance(coefficients, LowRankCoefficients)
-            and self.out_channels * out_pixels > x[0].numel()
+            and self.out_channels * out_pixels > x.shape[1:].numel()
         ):
             arguments = (path, x, repository, coefficients, conv)
             return checkpoint(super()._compute, *arguments, use_reentrant=False, preserve_rng_state=False)

@@ -109,6 +109,20 @@ def test_gradcheck(head, path):
     assert torch.autograd.gradcheck(forward, (x, codes, *layer.parameters()))
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('path', ['auto', *PATHS])
+@pytest.mark.parametrize('head', HEADS)
+@pytest.mark.parametrize('name', ['padded', 'pointwise', 'grouped', 'few base filters'])
+def test_a_batch_may_be_empty_as_for_a_convolution(name, head, path, memory_format):
+    layer = make_layer(head, path, **GEOMETRIES[name]).to(memory_format=memory_format)
+    x = torch.randn(0, layer.in_channels, 7, 6, dtype=torch.float64).to(memory_format=memory_format)
+    codes = torch.randn(0, CODE_DIM, dtype=torch.float64)
+    expected = run(layer, x.new_zeros(1, *x.shape[1:]), codes.new_zeros(1, CODE_DIM)).shape
+    assert run(layer, x.requires_grad_(), codes).shape == (0, *expected[1:])
+    with torch.no_grad():
+        assert run(layer, x, codes).shape == (0, *expected[1:])
+
+
 @pytest.mark.parametrize('path', ['auto', *PATHS])
 @pytest.mark.parametrize('head', HEADS)
 def test_a_sample_does_not_depend_on_its_batch(head, path):
