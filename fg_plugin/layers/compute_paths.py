@@ -101,7 +101,7 @@ def unfolded(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
 
     A 1x1 convolution needs no patches: the filters multiply the (strided) input itself.
     """
-    batch, groups = x.shape[0], conv.groups
+    groups = conv.groups
     kernel_size = repository.shape[2:]
     height, width = output_size(x.shape[2:], kernel_size, conv)
     filters = coefficients.filters(repository).flatten(2)
