@@ -79,13 +79,13 @@ def test_parameters_without_a_gradient_are_reported(monkeypatch):
 
     def coefficients(self):
         found = original(self)
-        return found._replace(scale=found.scale.detach()) if self.name == 'conv1.0' else found
+        return found._replace(left=found.left.detach()) if self.name == 'conv1.0' else found
 
     monkeypatch.setattr(FilterRepoConv, 'coefficients', coefficients)
     failures = run_check(values.check_values, 'test_resnet').failures
     assert failures == [
-        "2 parameters get no gradient, zero or NaN: ['conv1.0.coefficient_head.scale.weight', "
-        "'conv1.0.coefficient_head.scale.bias']"
+        "3 parameters get no gradient, zero or NaN: ['conv1.0.coefficient_head.left', "
+        "'conv1.0.coefficient_head.scale.weight', 'conv1.0.coefficient_head.scale.bias']"
     ]
 
 
