@@ -202,19 +202,19 @@ ARMS: dict[str, Arm] = {
 
 STUDIES: dict[str, tuple[str, ...]] = {
     'cost': (
-        *(
-            'static',
-            'se',
-            'condconv',
-            'paper',
-            'no_reconstruction',
-            'stem',
-            'input',
-            'lowrank',
-            'residual',
-            'residual4',
-        ),
-        *('quarter', 'wide_parameters', 'wide_macs'),
+        'static',
+        'se',
+        'condconv',
+        'paper',
+        'no_reconstruction',
+        'stem',
+        'input',
+        'lowrank',
+        'residual',
+        'residual4',
+        'quarter',
+        'wide_parameters',
+        'wide_macs',
     ),
     'heads': (
         *('lowrank', 'residual', 'no_reconstruction'),
