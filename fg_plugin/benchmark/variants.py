@@ -118,7 +118,7 @@ def _add_head(comparison: Comparison, spec: HeadSpec, layer: FilterRepoConv, bat
 def chosen_path(layer: FilterRepoConv, x: Tensor, codes: Tensor, mode: str) -> str:
     """Return the path that ``layer`` takes for ``x`` with ``path='auto'`` in a mode."""
     with torch.set_grad_enabled(mode == 'training'):
-        return layer._choose_path(x, layer.coefficient_head(codes), layer._split_padding()[1])
+        return layer._plan(x, len(codes)).path
 
 
 def macs_ratio(layer: FilterRepoConv, path: str) -> float:

@@ -1,7 +1,6 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
 import math
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import compute_paths
 from fg_plugin.layers.coefficient_heads import FullHead, LowRankHead, ResidualHead
-from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
+from fg_plugin.layers.coefficients import Coefficients
 from fg_plugin.layers.combining import is_channels_last
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
 from fg_plugin.layers.cost_model import Workload, cheapest_path
@@ -20,6 +19,24 @@ from fg_plugin.layers.initialization import orthogonal_
 
 HEADS = ('full', 'lowrank', 'residual')
 _UPDATE_HEADS: dict[str, type[LowRankHead] | type[ResidualHead]] = {'lowrank': LowRankHead, 'residual': ResidualHead}
+
+
+class _Plan(NamedTuple):
+    """What follows from the shapes of a call, and not from its values.
+
+    Attributes:
+        path: Name of the compute path.
+        conv: Arguments of the convolution.
+        pad_arguments: What ``F.pad`` must do first, None for nothing.
+        repeats: How many consecutive entries of the batch share a code.
+        channels_last: Whether the output is in channels_last format, as the input is.
+    """
+
+    path: str
+    conv: ConvArguments
+    pad_arguments: tuple[list[int], str] | None
+    repeats: int
+    channels_last: bool
 
 
 class HostConv(NamedTuple):
@@ -66,6 +83,8 @@ class FilterRepoConv(nn.Conv2d):
 
     # True while load_state_dict runs, which may assign the weight.
     _loading = False
+    # The key and the plan of the latest call.
+    _latest_plan: tuple[tuple, _Plan] | None = None
 
     def __init__(
         self,
@@ -295,7 +314,13 @@ class FilterRepoConv(nn.Conv2d):
                 f'by another weight, as fusing it with a batch normalisation does: the filters are combined from it '
                 f'for each image. Fuse or reparameterise the network before its conversion.'
             )
+        # Hosts change the stride or dilation of a built layer.
+        self.__dict__.pop('_latest_plan', None)
         super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the latest plan out of copies and pickles."""
+        return {name: value for name, value in self.__dict__.items() if name != '_latest_plan'}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self._factorise_plain_weight(state_dict, prefix)
@@ -348,15 +373,15 @@ class FilterRepoConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve each sample of ``x`` (B, C, H, W) with its own filters."""
         repository, coefficients = self._generation(self.coefficients())
-        coefficients = self._fit_batch(coefficients, x.shape[0])
-        channels_last = is_channels_last(x)
         if self.dynamic_same:
             x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
-        pad_arguments, conv = self._split_padding()
-        if pad_arguments is not None:
-            x = F.pad(x, *pad_arguments)
-        out = self._compute(self._choose_path(x, coefficients, conv), x, repository, coefficients, conv)
-        if channels_last:
+        plan = self._plan(x, coefficients.num_samples)
+        if plan.repeats != 1:
+            coefficients = coefficients.repeat(plan.repeats)
+        if plan.pad_arguments is not None:
+            x = F.pad(x, *plan.pad_arguments)
+        out = self._compute(plan.path, x, repository, coefficients, plan.conv)
+        if plan.channels_last:
             # As an ordinary convolution does, for the layers that come next.
             out = out.contiguous(memory_format=torch.channels_last)
         return out if self.bias is None else out + self.bias.to(out.dtype).view(-1, 1, 1)
@@ -370,21 +395,42 @@ class FilterRepoConv(nn.Conv2d):
     ) -> Tensor:
         return getattr(compute_paths, path)(x, repository, coefficients, conv)
 
-    def _fit_batch(self, coefficients: Coefficients, batch: int) -> Coefficients:
-        images = coefficients.num_samples
-        if images in (1, batch):
-            return coefficients
-        if batch % images:
+    def _plan(self, x: Tensor, images: int) -> _Plan:
+        """Return how to compute the output for ``x`` with the filters of so many images.
+
+        The latest plan is kept until an attribute changes: between two convolutions, when the processor's caches hold
+        neither its code nor its data, making it would take a noticeable part of the time of a small layer.
+        """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self._make_plan(x.shape, is_channels_last(x), images)
+        key = (x.shape, is_channels_last(x), images, torch.is_grad_enabled())
+        latest = self._latest_plan
+        if latest is not None and latest[0] == key:
+            return latest[1]
+        plan = self._make_plan(*key[:3])
+        self.__dict__['_latest_plan'] = (key, plan)
+        return plan
+
+    def _make_plan(self, shape: torch.Size, channels_last: bool, images: int) -> _Plan:
+        batch = shape[0]
+        if images not in (1, batch) and batch % images:
             raise RuntimeError(
                 f"The batch of the generated-filter layer '{self.name}' should be a multiple of the {images} "
                 f'conditioning images, but got {batch}.'
             )
-        return coefficients.repeat(batch // images)
+        repeats = 1 if images in (1, batch) else batch // images
+        pad_arguments, conv = self._split_padding()
+        size = tuple(shape[2:])
+        if pad_arguments is not None:
+            left, right, top, bottom = pad_arguments[0]
+            size = (size[0] + top + bottom, size[1] + left + right)
+        path = self._choose_path((*shape[:2], *size), channels_last, images, conv)
+        return _Plan(path, conv, pad_arguments, repeats, channels_last)
 
-    def _choose_path(self, x: Tensor, coefficients: Coefficients, conv: ConvArguments) -> str:
-        if coefficients.num_samples == 1 and x.shape[0] != 1:
+    def _choose_path(self, shape: tuple[int, ...], channels_last: bool, images: int, conv: ConvArguments) -> str:
+        if images == 1 and shape[0] != 1:
             return 'shared'
-        if x.shape[0] == 0:
+        if shape[0] == 0:
             # The only path without a convolution of as many groups as samples.
             return 'factored'
         if self.path != 'auto':
@@ -392,19 +438,25 @@ class FilterRepoConv(nn.Conv2d):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             # A graph has to hold for all sizes, and 'materialised' would put the batch into the number of groups.
             return 'factored' if self.groups == 1 else 'unfolded'
-        return _chosen_path(
-            x.shape,
-            is_channels_last(x),
-            self.weight.shape,
-            self.out_channels,
-            coefficients.left.shape[2] if isinstance(coefficients, LowRankCoefficients) else None,
-            conv,
-            torch.is_grad_enabled(),
+        head = self.coefficient_head
+        return cheapest_path(
+            Workload(
+                batch=shape[0],
+                in_channels=shape[1],
+                out_channels=self.out_channels,
+                num_base_filters=self.num_base_filters,
+                groups=conv.groups,
+                kernel_area=math.prod(self.kernel_size),
+                out_pixels=math.prod(compute_paths.output_size(shape[2:], self.kernel_size, conv)),
+                rank=None if isinstance(head, FullHead) else len(head.right),
+                in_pixels=math.prod(shape[2:]),
+                training=torch.is_grad_enabled(),
+                channels_last=channels_last,
+            )
         )
 
     def _split_padding(self) -> tuple[tuple[list[int], str] | None, ConvArguments]:
         """Split the padding into what ``F.pad`` must do first and what the convolution does itself."""
-        # Read at each call, as nn.Conv2d does: hosts change the stride or dilation of a built layer.
         left, right, top, bottom = self._reversed_padding_repeated_twice
         symmetric = left == right and top == bottom
         if self.padding_mode == 'zeros' and symmetric:
@@ -418,40 +470,6 @@ class FilterRepoConv(nn.Conv2d):
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Conv2d`` does, and its filter repository."""
         return f'{super().extra_repr()}, num_base_filters={self.num_base_filters}, level={self.level}'
-
-
-@lru_cache(maxsize=4096)
-def _chosen_path(
-    shape: tuple[int, ...],
-    channels_last: bool,
-    repository_shape: tuple[int, ...],
-    out_channels: int,
-    rank: int | None,
-    conv: ConvArguments,
-    training: bool,
-) -> str:
-    """Return the cheapest path for an input of ``shape``.
-
-    Remembered by what tells two calls apart: describing the workload alone would take a noticeable part of the time of
-    a small layer.
-    """
-    batch, in_channels, *in_size = shape
-    num_base_filters, _, *kernel_size = repository_shape
-    return cheapest_path(
-        Workload(
-            batch=batch,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            num_base_filters=num_base_filters,
-            groups=conv.groups,
-            kernel_area=math.prod(kernel_size),
-            out_pixels=math.prod(compute_paths.output_size(tuple(in_size), tuple(kernel_size), conv)),
-            rank=rank,
-            in_pixels=math.prod(in_size),
-            training=training,
-            channels_last=channels_last,
-        )
-    )
 
 
 def _check_positive(**values: int) -> None:

@@ -20,20 +20,20 @@ def update_(maps: Tensor, left: Tensor, right: Tensor) -> Tensor:
         right: ``V``, ``(r, N)``.
 
     Returns:
-        ``V maps``, ``(B, r, H', W')``, in the memory format of the maps.
+        ``V maps``, ``(B, r, H' W')``, in the memory format of the maps.
     """
     batch, channels, height, width = maps.shape
-    left, right = left.to(maps.dtype), right.to(maps.dtype)
+    if left.dtype != maps.dtype or right.dtype != maps.dtype:
+        left, right = left.to(maps.dtype), right.to(maps.dtype)
     if is_channels_last(maps):
-        rank, pixels = len(right), maps.permute(0, 2, 3, 1).view(-1, channels)
-        projected = pixels @ right.T
-        rows = pixels.view(batch, height * width, channels)
-        rows.baddbmm_(projected.view(batch, height * width, rank), left.mT)
-        return projected.view(batch, height, width, rank).permute(0, 3, 1, 2)
-    columns = maps.flatten(2)
+        pixels = maps.permute(0, 2, 3, 1).view(-1, channels)
+        projected = (pixels @ right.T).view(batch, height * width, len(right))
+        pixels.view(batch, height * width, channels).baddbmm_(projected, left.mT)
+        return projected.mT
+    columns = maps.view(batch, channels, height * width)
     projected = torch.bmm(right.expand(batch, -1, -1), columns)
     columns.baddbmm_(left, projected)
-    return projected.unflatten(2, (height, width))
+    return projected
 
 
 class LowRankUpdate(torch.autograd.Function):
@@ -77,6 +77,7 @@ class LowRankUpdate(torch.autograd.Function):
             ctx.mark_dirty(maps)
             ctx.save_for_backward(left, right, projected, x, filters)
         ctx.geometry = geometry
+        ctx.memory_format = torch.channels_last if is_channels_last(out) else torch.contiguous_format
         return out
 
     @staticmethod
@@ -95,11 +96,10 @@ class LowRankUpdate(torch.autograd.Function):
             )
         left, right, projected, *kept = ctx.saved_tensors
         dtype = projected.dtype
-        memory_format = torch.channels_last if is_channels_last(projected) else torch.contiguous_format
-        gradient = gradient.contiguous(memory_format=memory_format)
+        gradient = gradient.contiguous(memory_format=ctx.memory_format)
         of_projected = combine(gradient, left.mT.to(dtype))
         of_maps = combine(of_projected, right.T.to(dtype), gradient)
-        of_left = torch.bmm(gradient.flatten(2), projected.flatten(2).mT)
+        of_left = torch.bmm(gradient.flatten(2), projected.mT)
         if len(kept) == 1:
             of_right = torch.bmm(of_projected.flatten(2), kept[0].flatten(2).mT).sum(0)
         else:

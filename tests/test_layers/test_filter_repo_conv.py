@@ -367,12 +367,44 @@ def test_copies(copied):
     torch.testing.assert_close(run(copied(layer), x, codes), run(layer, x, codes), rtol=0, atol=0)
 
 
-def test_follows_a_stride_changed_after_construction():
-    layer = make_layer(**GEOMETRIES['padded'])
-    layer.stride = (2, 2)
-    x, codes = torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double()
-    expected = generated_conv(x, dense_coefficients(layer, codes), layer)
+def check_against_the_loop(layer, x, codes):
+    repeated = codes.repeat_interleave(len(x) // len(codes), dim=0)
+    expected = generated_conv(x, dense_coefficients(layer, repeated), layer)
     torch.testing.assert_close(run(layer, x, codes), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [dict(stride=(2, 2)), dict(dilation=(2, 2)), dict(padding_mode='reflect'), dict(path='unfolded')],
+    ids=lambda changes: next(iter(changes)),
+)
+@pytest.mark.parametrize('called_before', [False, True])
+def test_follows_an_attribute_changed_after_construction(changes, called_before):
+    layer = make_layer(**GEOMETRIES['padded'])
+    x, codes = torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double()
+    if called_before:
+        run(layer, x, codes)
+    for name, value in changes.items():
+        setattr(layer, name, value)
+    check_against_the_loop(layer, x, codes)
+    assert 'path' not in changes or layer._plan(x, 2).path == changes['path']
+
+
+def test_each_call_follows_its_own_input():
+    layer = make_layer('lowrank', **GEOMETRIES['padded'])
+    x, codes = torch.randn(4, 3, 8, 8).double(), torch.randn(4, CODE_DIM).double()
+    for part in (x, x[:2], x[:, :, :5, :7], x.to(memory_format=torch.channels_last), x):
+        check_against_the_loop(layer, part, codes[: len(part)])
+        # One code for two entries each, and one for all.
+        check_against_the_loop(layer, part, codes[: len(part) // 2])
+        check_against_the_loop(layer, part, codes[:1])
+
+
+def test_the_plan_of_the_latest_call_is_no_part_of_a_pickle():
+    layer = make_layer(**GEOMETRIES['padded'])
+    before = pickle.dumps(layer)
+    run(layer, torch.randn(2, 3, 6, 6).double(), torch.randn(2, CODE_DIM).double())
+    assert pickle.dumps(layer) == before
 
 
 class TestFusion:
