@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from timm import models as timm_models
-from timm.models import DefaultCfg
+from timm.models import DefaultCfg, _factory
 from torch import nn
 
 from fg_plugin.convert import convert_
@@ -53,13 +53,28 @@ def host_architecture(name: str) -> str:
 
 
 def register_zoo() -> None:
-    """Register the names, with the host's pretrained tags. Nothing is instantiated, and a second call does nothing."""
+    """Register the names, with the host's pretrained tags. Nothing is instantiated, and a second call does nothing.
+
+    From then on, ``timm.create_model`` says more of an unknown ``fg_`` name than that it is unknown.
+    """
+    # The name by which create_model looks the function up: timm has no place for a reason of one's own.
+    _factory.is_model = _is_model_or_reason  # type: ignore[assignment]
     without_conv = {name for module in MODULES_WITHOUT_CONV for name in timm_models.list_models(module=module)}
     for name in timm_models.list_models():
         if name.startswith(PREFIX) or name in without_conv or timm_models.is_model(PREFIX + name):
             continue
         _copy_cfgs(name)
         timm_models.register_model(_entrypoint(name))
+
+
+def _is_model_or_reason(name: str) -> bool:
+    known = timm_models.is_model(name)
+    if not known and name.startswith(PREFIX):
+        try:
+            host_architecture(name)
+        except UnknownArchitectureError as error:
+            raise RuntimeError(f'Unknown model ({name}): {error}') from None
+    return known
 
 
 def _copy_cfgs(name: str) -> None:

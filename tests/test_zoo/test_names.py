@@ -110,9 +110,19 @@ def test_unknown_architectures(name, message):
         host_architecture(name)
 
 
-def test_an_unknown_name_is_refused_by_timm():
-    with pytest.raises(RuntimeError, match=r'Unknown model \(fg_resnet81\)'):
-        timm.create_model('fg_resnet81')
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('fg_resnet81', r'Unknown model \(fg_resnet81\): .*Closest names: .*resnet18'),
+        ('fg_resnet81.a1_in1k', r'Unknown model \(fg_resnet81\): .*Closest names: .*resnet18'),
+        ('fg_naflexvit_base_patch16_gap', r'Unknown model \(fg_naflexvit_base_patch16_gap\): .*no nn\.Conv2d'),
+        ('resnet81', r'^Unknown model \(resnet81\)$'),
+    ],
+)
+def test_create_model_says_why_it_refuses_an_unknown_name(name, message):
+    with pytest.raises(RuntimeError, match=message):
+        timm.create_model(name)
+    assert not timm.is_model(name.split('.')[0])
 
 
 def test_a_network_without_convolution_cannot_be_converted():
