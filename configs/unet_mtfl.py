@@ -8,6 +8,6 @@ _base_ = [
 
 default_hooks = dict(
     checkpoint=dict(save_best='NME/AVG', rule='less'),
-    landmarks=dict(type='LandmarkVisualizationHook'),
+    landmarks=dict(type='LandmarkVisualizationHook', columns=10, rows=1),
     swap=dict(type='SwapEvaluationHook', metric=dict(type='NormalizedMeanError')),
 )
