@@ -25,6 +25,11 @@ def table_rows(heading):
     return list(takewhile(lambda line: line.startswith('| '), lines[start + 2 :]))
 
 
+def anchors(file):
+    headings = re.findall(r'^#+ (.+)$', file.read_text(encoding='utf-8'), re.MULTILINE)
+    return [re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings]
+
+
 def test_examples_run_in_order(tmp_path, monkeypatch):
     # They save below the working directory.
     monkeypatch.chdir(tmp_path)
@@ -36,6 +41,9 @@ def test_examples_run_in_order(tmp_path, monkeypatch):
     assert names['logits'].shape == (4, 10)
     assert names['loss'].isfinite()
     assert names['maps'].shape == (4, 16, 32, 32)
+    optimizer, tuned = names['optimizer'], names['tuned']
+    assert sum(len(group['params']) for group in optimizer.param_groups) == len(list(tuned.parameters()))
+    assert all(group['params'] for group in optimizer.param_groups)
 
 
 def test_named_files_exist():
@@ -43,9 +51,13 @@ def test_named_files_exist():
     folders = ('configs/', 'tools/', 'examples/')
     paths = {word for word in words if word.startswith(folders) and word.endswith('.py')}
     assert {'tools/train.py', 'tools/test.py', 'configs/demo_unet_faces.py', 'examples/finetune_timm.py'} <= paths
-    links = [link for link in re.findall(r'\]\((.+?)\)', README) if not link.startswith('http')]
+    links = [link.split('#') for link in re.findall(r'\]\((.+?)\)', README) if not link.startswith('http')]
     assert links
-    assert all((ROOT / path).is_file() for path in (*paths, *links))
+    for path, *anchor in links:
+        file = ROOT / (path or 'README.md')
+        assert file.is_file()
+        assert not anchor or anchor[0] in anchors(file)
+    assert all((ROOT / path).is_file() for path in paths)
 
 
 def test_table_names_every_option_of_the_conversion():
