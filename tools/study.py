@@ -111,13 +111,13 @@ INTRODUCTION = f"""## Beyond the paper: at equal cost
 
 Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.join(map(str, WIDTHS))} filters); in the
 sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1 and a quarter of the channels. All
-networks of a section are trained by one recipe: {Recipe().epochs} epochs of AdamW with a one-cycle learning rate.
-Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
-the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
-another image; the closer to `test`, the less the filters depend on their image. In those named `..._held_out`, all of
-it is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are
-those of inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from
-a trained static network for half as many epochs, with a third of the learning rate."""
+networks of a section are trained by one recipe: AdamW with a one-cycle learning rate, for {Recipe().epochs} epochs if
+the section says nothing else. Accuracies are in percent, mean ± standard deviation over n seeds. `against static`:
+difference to the static network of the same seed. `unseen`: test images with stronger variations than any in training.
+`swapped`: with the filters of another image; the closer to `test`, the less the filters depend on their image. In those
+named `..._held_out`, all of it is measured on a part of the training set that was not trained on, to choose settings
+by. Parameters and MACs are those of inference, times multiples of the static network's (CPU, batch of 128, side by
+side). A warm start goes on from a trained static network for half as many epochs, with a third of the learning rate."""
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from typing import Any
 
 from fg_plugin.benchmark.report import markdown_table
 from fg_plugin.studies.arms import ARMS, STUDIES
+from fg_plugin.studies.training import Recipe
 
 TITLES = {
     'cost': 'At equal cost',
@@ -45,7 +46,7 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
         remarks: Sentences by ``'<data>'`` or ``'<data>/<study>'``.
     """
     results, costs = load_results(folder), load_costs(folder)
-    parts = [f'### {folder.name}', remarks.get(folder.name, '')]
+    parts = [f'### {folder.name}', _schedule(results), remarks.get(folder.name, '')]
     for study, arms in STUDIES.items():
         rows = [_row(arm, results, costs) for arm in arms if arm in results]
         # The networks that its others would be compared to are in the first table already.
@@ -56,6 +57,14 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
         if study == 'cost' and rows and costs:
             parts.append(f'![Accuracy and cost](studies/{folder.name}.png)')
     return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def _schedule(results: Mapping[str, Results]) -> str:
+    """Return a sentence on the epochs, empty if they are the recipe's own."""
+    epochs = {result['recipe']['epochs'] for arm in results if not ARMS[arm].warm for result in results[arm].values()}
+    if epochs <= {Recipe().epochs}:
+        return ''
+    return f'Trained for {" or ".join(map(str, sorted(epochs)))} epochs.'
 
 
 def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -111,7 +111,7 @@ def test_the_page_compares_equal_seeds(tmp_path):
     for (arm, seed), value in values.items():
         path = tmp_path / 'toy' / arm / f'seed{seed}.json'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({'test': value, 'train': 99.0, 'swapped': 12.5}))
+        path.write_text(json.dumps({'test': value, 'train': 99.0, 'swapped': 12.5, 'recipe': {'epochs': 10}}))
     page = data_page(tmp_path / 'toy', {'toy/cost': 'A remark.'})
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in page.splitlines() if line.startswith('|')]
     assert rows[0] == ['network', 'n', 'test', 'against static', 'training', 'swapped']
@@ -119,13 +119,16 @@ def test_the_page_compares_equal_seeds(tmp_path):
     # Two seeds have a static network: +2 and +1. All three count for the mean.
     assert rows[3][1:] == ['3', '65.67 ± 48.23', '+1.50 ± 0.71', '99.00 ± 0.00', '12.50 ± 0.00']
     assert page.endswith('A remark.\n')
+    assert 'Trained for' not in page
 
 
 def test_the_page_shows_costs_where_they_are_known(tmp_path):
     path = tmp_path / 'toy' / 'static' / 'seed0.json'
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({'test': 90.0, 'train': 99.0}))
-    assert 'MACs' not in data_page(tmp_path / 'toy', {})
+    path.write_text(json.dumps({'test': 90.0, 'train': 99.0, 'recipe': {'epochs': 5}}))
+    page = data_page(tmp_path / 'toy', {})
+    assert 'MACs' not in page
+    assert 'Trained for 5 epochs.' in page
     costs = {'static': {'parameters': 61_000, 'macs': 2_500_000, 'training': 1.0, 'inference': 1.0}}
     (tmp_path / 'toy' / 'costs.json').write_text(json.dumps({'arms': costs}))
     page = data_page(tmp_path / 'toy', {})
