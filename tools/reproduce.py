@@ -5,6 +5,7 @@
     python tools/reproduce.py fig4 --epochs 10   # a shorter schedule, which the table states
     python tools/reproduce.py all --report       # trains nothing
     python tools/reproduce.py fig6               # work_dirs/reproduce/fig6.png: MTFL's faces must not be passed on
+    python tools/reproduce.py worst --epochs 5   # the test faces with the largest errors, for runs with a checkpoint
 
 Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
 anew by each call, holds all tables.
@@ -24,10 +25,11 @@ from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, chosen_runs
+from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
 from fg_plugin.visualization.figures import save_figure
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ('fig5', 'fig6')
+FIGURES = ('fig5', 'fig6', 'worst')
 INTRODUCTION = """# Results beside the paper's
 
 Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's `metrics.json` holds its command, seed,
@@ -44,7 +46,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, help="another number of epochs than the configs'")
     parser.add_argument('--report', action='store_true', help='train nothing')
     parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
-    parser.add_argument('--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6')
+    parser.add_argument(
+        '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6 and worst'
+    )
+    parser.add_argument('--mtfl-root', type=Path, default=ROOT / 'data' / 'MTFL', help='official MTFL, for worst')
     parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
     parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of tables, pictures and runs')
     return parser.parse_args()
@@ -70,6 +75,11 @@ def main(args: argparse.Namespace) -> None:
         if 'fig6' in selected:
             draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')
             print(args.work_dirs / 'fig6.png')
+        if 'worst' in selected:
+            for name in wanted(['fig3'], args.seeds, args.epochs):
+                if is_finished(name, runs) and (args.work_dirs / name.folder).is_dir():
+                    folders = (args.mtfl_root, args.mtfl_dir, args.results)
+                    print(describe_worst_faces(name, ROOT, args.work_dirs, *folders), flush=True)
     report(args.results)
 
 
@@ -101,6 +111,7 @@ def report(results: Path) -> None:
         write(results / f'{name}.md', section)
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
     sections.append(figure5_page(results, remarks.get('fig5', '')))
+    sections.append(worst_faces_page(results, remarks.get('worst', '')))
     studies = results / 'studies.md'
     # Its pictures lie beside it, one folder below RESULTS.md.
     page = studies.read_text() if studies.is_file() else ''

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 _FIELDS = 15
+ATTRIBUTES = ('gender', 'smile', 'glasses', 'pose')
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,14 @@ class FaceAnnotation:
     Attributes:
         name: Path of the image below the archive's root, with forward slashes.
         landmarks: ``float64`` array of shape ``(5, 2)``: x and y in pixels, in the order of ``LANDMARK_NAMES``.
+        attributes: By name. ``gender`` is 1 for male, 2 for female; ``smile`` and ``glasses`` 1 for yes, 2 for no;
+            ``pose`` 1 for left profile, 2 for left, 3 for frontal, 4 for right, 5 for right profile.
         line: Line number in the file, from 1.
     """
 
     name: str
     landmarks: np.ndarray
+    attributes: dict[str, int]
     line: int
 
 
@@ -41,11 +45,14 @@ def read_mtfl_annotations(path: Path) -> list[FaceAnnotation]:
             )
         try:
             coordinates = np.array(fields[1:11], dtype=np.float64)
+            attributes = {name: int(field) for name, field in zip(ATTRIBUTES, fields[11:], strict=True)}
         except ValueError as error:
-            raise ValueError(f'{path}, line {number}: coordinates should be numbers: {error}') from error
+            raise ValueError(f'{path}, line {number}: coordinates and attributes should be numbers: {error}') from error
         if not np.isfinite(coordinates).all():
             raise ValueError(f'{path}, line {number}: coordinates should be finite: {line.strip()!r}')
-        annotations.append(FaceAnnotation(fields[0].replace('\\', '/'), coordinates.reshape(2, 5).T, number))
+        annotations.append(
+            FaceAnnotation(fields[0].replace('\\', '/'), coordinates.reshape(2, 5).T, attributes, number)
+        )
     if not annotations:
         raise ValueError(f'{path} should hold one line a face, but it is empty')
     return annotations

@@ -12,7 +12,7 @@ import numpy as np
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
 from fg_plugin.datasets.mtfl import VARIANTS, MTFLLandmarks
-from fg_plugin.reproduction.runs import RunError, RunName
+from fg_plugin.reproduction.runs import RunError, RunName, last_checkpoint
 
 FIGURE5_CONFIG = 'fg_mnist_nenc20_s5'
 FIGURE5_TITLE = 't-SNE of the coefficients, generated filters and feature maps of both MNIST convolutions'
@@ -32,14 +32,7 @@ def draw_figure5(name: RunName, root: Path, work_dirs: Path, results: Path) -> N
         FileNotFoundError: If the run's checkpoint is not there.
         RunError: If the analysis ends with an error.
     """
-    pointer = work_dirs / name.folder / 'last_checkpoint'
-    checkpoint = Path(pointer.read_text().strip()).name if pointer.is_file() else 'last_checkpoint'
-    path = pointer.with_name(checkpoint)
-    if not path.is_file() or path == pointer:
-        raise FileNotFoundError(
-            f'Figure 5 needs a checkpoint of {name.folder}, but {path} does not exist: the run was made elsewhere. '
-            f'Choose another seed (--seeds), or move {results / "runs" / name.folder} away to train it again.'
-        )
+    path = last_checkpoint(name, work_dirs, results, 'Figure 5')
     out = work_dirs / 'fig5' / name.folder
     config = f'configs/{name.config}.py'
     shown = [str(part.relative_to(root) if part.is_relative_to(root) else part) for part in (path, out)]

@@ -115,6 +115,29 @@ def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Se
     _keep_logs(work_dir, results / name.folder)
 
 
+def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) -> Path:
+    """Return the last checkpoint of a finished run.
+
+    Args:
+        name: The run.
+        work_dirs: Folder of the runs' work directories.
+        results: Folder of the results.
+        what: What needs the checkpoint, for the error.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    pointer = work_dirs / name.folder / 'last_checkpoint'
+    checkpoint = Path(pointer.read_text().strip()).name if pointer.is_file() else 'last_checkpoint'
+    path = pointer.with_name(checkpoint)
+    if not path.is_file() or path == pointer:
+        raise FileNotFoundError(
+            f'{what} needs a checkpoint of {name.folder}, but {path} does not exist: the run was made elsewhere. '
+            f'Choose another seed (--seeds), or move {results / "runs" / name.folder} away to train it again.'
+        )
+    return path
+
+
 def _keep_logs(work_dir: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f'.{folder.name}')

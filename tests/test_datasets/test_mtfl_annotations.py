@@ -14,6 +14,7 @@ def test_fields(tmp_path):
     first, second = read_mtfl_annotations(path)
     assert first.name == 'lfw_5590/A_0001.jpg'
     assert np.array_equal(first.landmarks, [[1.5, 10], [2, 20], [3, 30], [4, 40], [5, 50.25]])
+    assert first.attributes == {'gender': 1, 'smile': 2, 'glasses': 2, 'pose': 3}
     assert (first.line, second.line) == (1, 3)
 
 
@@ -21,7 +22,10 @@ def test_fields(tmp_path):
     ('line', 'message'),
     [
         (LINE[:-2], 'line 2: should have 15 fields (image path, x1..x5, y1..y5, 4 attributes), but has 14: '),
-        (LINE.replace('20', 'x'), "line 2: coordinates should be numbers: could not convert string to float: 'x'"),
+        (
+            LINE.replace('20', 'x'),
+            "line 2: coordinates and attributes should be numbers: could not convert string to float: 'x'",
+        ),
         (LINE.replace('20', 'nan'), 'line 2: coordinates should be finite: '),
     ],
 )
