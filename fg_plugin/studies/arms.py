@@ -12,6 +12,7 @@ from fg_plugin.studies.networks import (
     WIDTHS,
     StemConditioned,
     StudyNet,
+    UnitNorm,
     count_parameters,
     widened,
     with_condconv,
@@ -103,18 +104,18 @@ def with_layer_norm(build: Build) -> Build:
     return normalised
 
 
-def bounded(build: Build) -> Build:
-    """Bound the sample's own part of the coefficients that ``build`` makes, of rank r, by tanh."""
+def with_activation(build: Build, activation: Callable[[], nn.Module]) -> Build:
+    """Put an activation on the sample's own part of the coefficients that ``build`` makes, its r numbers a layer."""
 
-    def with_tanh(data: StudyData, net: nn.Module) -> nn.Module:
+    def activated(data: StudyData, net: nn.Module) -> nn.Module:
         model = build(data, net)
         for layer in model.modules():
             if isinstance(layer, fg_plugin.FilterRepoConv):
                 head: Any = layer.coefficient_head
-                head.scale = nn.Sequential(head.scale, nn.Tanh())
+                head.scale = nn.Sequential(head.scale, activation())
         return model
 
-    return with_tanh
+    return activated
 
 
 def _as_wide_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Build:
@@ -162,7 +163,11 @@ ARMS: dict[str, Arm] = {
     'lowrank_lr03': Arm('FG, low rank, at 0.3x the learning rate', generated(**LOWRANK), False, 0.3, 0.3),
     'lowrank_no_decay': Arm('FG, low rank, no weight decay of the generator', generated(**LOWRANK), head_decay=False),
     'lowrank_layer_norm': Arm('FG, low rank, LayerNorm on the codes', with_layer_norm(generated(**LOWRANK))),
-    'lowrank_tanh': Arm('FG, low rank, tanh on the coefficients', bounded(generated(**LOWRANK))),
+    'lowrank_tanh': Arm('FG, low rank, tanh on the coefficients', with_activation(generated(**LOWRANK), nn.Tanh)),
+    'lowrank_softmax': Arm(
+        'FG, low rank, softmax on the coefficients', with_activation(generated(**LOWRANK), lambda: nn.Softmax(dim=1))
+    ),
+    'lowrank_l2': Arm('FG, low rank, coefficients of L2 norm 1', with_activation(generated(**LOWRANK), UnitNorm)),
     'lowrank_rank2': Arm('FG, low rank (2)', generated(**{**LOWRANK, 'rank': 2})),
     'lowrank_rank32': Arm('FG, low rank (32)', generated(**{**LOWRANK, 'rank': 32})),
     'lowrank_reconstruction': Arm('FG, low rank, reconstruction', generated(**LOWRANK, reconstruction_weight=1.0)),

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+import torch.nn.functional as F
 from timm.layers import SEModule
 from torch import Tensor, nn
 
@@ -48,6 +49,14 @@ class StudyNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
         return self.classifier(self.blocks(x).mean((2, 3)))
+
+
+class UnitNorm(nn.Module):
+    """Scale vectors ``(B, r)`` to an L2 norm of 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return vectors of the same directions."""
+        return F.normalize(vectors, dim=1)
 
 
 class InputConditioned(nn.Module):

@@ -88,12 +88,22 @@ def test_wide_networks_cost_as_much(data):
     assert parameters(target, data) == parameters(without, data)
 
 
-def test_bounded_coefficients(data):
-    model = build('lowrank_tanh', data)
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [
+        ('lowrank_tanh', lambda scales: scales.abs().amax(1).clamp_min(1)),
+        ('lowrank_softmax', lambda scales: scales.abs().sum(1)),
+        ('lowrank_l2', lambda scales: scales.square().sum(1)),
+    ],
+)
+def test_activations_of_the_coefficients(name, size, data):
+    model = build(name, data)
     scales = []
     for layer in model.modules():
         if isinstance(layer, fg_plugin.FilterRepoConv):
             layer.coefficient_head.scale.register_forward_hook(lambda module, args, out: scales.append(out.detach()))
     model(100 * normalise(data, data.train.pixels[:8]))
     assert len(scales) == 4
-    assert all(scale.abs().max() <= 1 for scale in scales)
+    for scale in scales:
+        torch.testing.assert_close(size(scale), torch.ones(8))
+    assert any(scale.std(0).max() > 0.01 for scale in scales)
