@@ -180,6 +180,8 @@ ARMS: dict[str, Arm] = {
         generated(**{**PAPER, 'reconstruction_weight': 0.0}),
         head_decay=False,
     ),
+    'full_static_start': Arm('FG, full head, filters static at the start', generated(head='full')),
+    'residual_static_start': Arm('FG, residual (8), filters static at the start', generated(head='residual')),
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
