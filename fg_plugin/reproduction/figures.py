@@ -1,5 +1,6 @@
 """Pictures of the reproduction."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,8 +20,7 @@ def draw_bars(cells: Sequence[Cell], panels: Sequence[str], title: str) -> Figur
         panels: Names of the panels.
         title: Title of the figure.
     """
-    figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout='constrained')
-    figure.suptitle(title)
+    figure = _figure(len(panels), title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
         of_panel = [cell for cell in cells if cell.column.startswith(f'{panel}, ') and cell.mean is not None]
         rows = list(dict.fromkeys(cell.row for cell in of_panel))
@@ -49,8 +49,7 @@ def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequen
         quantities: What to draw.
         title: Title of the figure.
     """
-    figure = Figure(figsize=(5.5 * len(quantities), 4), dpi=110, layout='constrained')
-    figure.suptitle(title)
+    figure = _figure(len(quantities), title)
     for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         for number, (name, group) in enumerate(runs.items()):
             if not group:
@@ -69,4 +68,10 @@ def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequen
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize='small')
+    return figure
+
+
+def _figure(panels: int, title: str) -> Figure:
+    figure = Figure(figsize=(5.5 * panels, 4), dpi=110, layout='constrained')
+    figure.suptitle(textwrap.fill(title, 55 * panels))
     return figure
