@@ -219,6 +219,8 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'lowrank',
         'residual',
         'residual4',
+        'full_static_start',
+        'residual_static_start',
         'quarter',
         'wide_parameters',
         'wide_macs',

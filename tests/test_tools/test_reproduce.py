@@ -15,7 +15,8 @@ INPUTS = ('remarks.json', 'fig5.json', 'fig5.png', 'studies.md')
 @pytest.fixture
 def reproduce(monkeypatch, capsys, tmp_path):
     """Runs tools/reproduce.py on a copy of the results; returns what it prints."""
-    shutil.copytree(ROOT / 'results' / 'runs', tmp_path / 'results' / 'runs')
+    for folder in ('runs', 'worst'):
+        shutil.copytree(ROOT / 'results' / folder, tmp_path / 'results' / folder)
     for name in INPUTS:
         shutil.copy(ROOT / 'results' / name, tmp_path / 'results')
 
