@@ -76,11 +76,25 @@ def main(args: argparse.Namespace) -> None:
             draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')
             print(args.work_dirs / 'fig6.png')
         if 'worst' in selected:
-            for name in wanted(['fig3'], args.seeds, args.epochs):
-                if is_finished(name, runs) and (args.work_dirs / name.folder).is_dir():
-                    folders = (args.mtfl_root, args.mtfl_dir, args.results)
-                    print(describe_worst_faces(name, ROOT, args.work_dirs, *folders), flush=True)
+            show_worst_faces(args)
     report(args.results)
+
+
+def show_worst_faces(args: argparse.Namespace) -> None:
+    """Describe the worst faces of every MTFL run whose checkpoint is there."""
+    names = [
+        name
+        for name in wanted(['fig3'], args.seeds, args.epochs)
+        if is_finished(name, args.results / 'runs') and (args.work_dirs / name.folder).is_dir()
+    ]
+    # 'all' may meet only runs that were made elsewhere.
+    if not names and 'worst' in args.tables:
+        raise FileNotFoundError(
+            f'The worst faces need a finished run of MTFL with its checkpoint in {args.work_dirs}, but there is none '
+            f'for these --seeds and --epochs: train one first (table3).'
+        )
+    for name in names:
+        print(describe_worst_faces(name, ROOT, args.work_dirs, args.mtfl_root, args.mtfl_dir, args.results), flush=True)
 
 
 def wanted(tables: list[str], seeds: list[int] | None, epochs: int | None) -> list[RunName]:

@@ -39,6 +39,11 @@ def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
     assert len(reproduce('all', '--dry-run').splitlines()) == 6 * 5 + 6 * 3 + 3 * 3
 
 
+def test_the_worst_faces_need_a_run_with_its_checkpoint(reproduce, tmp_path):
+    with pytest.raises(SystemExit, match=r'need a finished run of MTFL with its checkpoint in .*there is none'):
+        reproduce('worst', '--work-dirs', str(tmp_path / 'work_dirs'))
+
+
 def test_the_committed_pages_are_those_of_the_committed_runs(reproduce, tmp_path):
     reproduce('all', '--report')
     assert (tmp_path / 'RESULTS.md').read_text() == (ROOT / 'RESULTS.md').read_text()
