@@ -155,6 +155,9 @@ ARMS: dict[str, Arm] = {
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
     'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_wide_as('paper', parameters)),
     'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
+    'wide_residual': Arm(
+        'static, as many parameters as residual (8)', _as_wide_as('residual_static_start', parameters)
+    ),
     # What holds them back.
     'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(head='lowrank', rank=8)),
     'lowrank_lr3': Arm(
@@ -224,6 +227,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'quarter',
         'wide_parameters',
         'wide_macs',
+        'wide_residual',
     ),
     'heads': (
         *('lowrank', 'residual', 'no_reconstruction'),
