@@ -197,7 +197,7 @@ def test_the_page_of_the_models_says_where_targets_are_met():
         for mode in MODES
         for channels_last, lowrank in ((False, 1.1), (True, 1.2))
     ]
-    facts = {**environment(), 'clock': 'cpu', 'device': 'cpu'}
+    facts = {**environment(), 'clock': 'cpu', 'device': 'cpu', 'compiled': False}
     page = to_model_markdown(facts, dict.fromkeys(NETWORKS, 10**6), measurements)
     assert '| lowrank | training | 1.15 | 1.10 to 1.20 | 1 of 2 | 1.30 | 1.20 to 1.20 | 2 of 2 |' in page
     assert '| full | inference | 1.35 | 1.50 to 1.50 | 0 of 2 | 1.30 | 1.40 to 1.40 | 0 of 2 |' in page
@@ -242,6 +242,25 @@ class TestTool:
         # A training step keeps the gradients of 11.7 million parameters.
         assert measurements[1]['peak_bytes']['static'] > 4 * 11.6e6 > measurements[0]['peak_bytes']['static']
         assert 'ResNet-18 with generated filters' in out.with_suffix('.md').read_text()
+
+    def test_compiles_the_networks_that_are_named(self, tool, tmp_path, monkeypatch):
+        compiled = []
+
+        def compile_(network, **options):
+            compiled.append(type(network).__name__)
+            return network
+
+        monkeypatch.setattr('torch.compile', compile_)
+        out = tmp_path / 'model.json'
+        options = ('--repeats', '1', '--max-seconds', '0', '--batches', '2', '--sides', '32', '--compile')
+        threads = str(torch.get_num_threads())
+        tool.main(['model', '--out', str(out), *options, '--networks', 'lowrank', '--threads', threads])
+        result = json.loads(out.read_text())
+        assert list(result['measurements'][0]['times']) == list(result['parameters']) == ['static', 'lowrank']
+        assert len(compiled) == 4
+        page = out.with_suffix('.md').read_text()
+        assert 'compiled by `torch.compile`' in page
+        assert 'full | inference' not in page
 
     @pytest.mark.parametrize(
         ('arguments', 'message'),

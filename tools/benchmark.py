@@ -2,6 +2,7 @@
 
     python tools/benchmark.py layer [--out results/benchmark_layer.json] [--threads N] [--repeats R]
     python tools/benchmark.py model [--out results/benchmark_model.json] [--threads N] [--repeats R] [--device cuda]
+    python tools/benchmark.py model --compile --networks lowrank --out results/benchmark_compiled.json
 
 layer: times every path of FilterRepoConv, nn.Conv2d and timm's CondConv2d over a table of geometries on the CPU,
 measures their peak memory, and says how well the cost model chose. model: a ResNet-18 with generated filters beside the
@@ -23,6 +24,7 @@ from fg_plugin.benchmark.environment import environment
 from fg_plugin.benchmark.geometries import Setting, settings
 from fg_plugin.benchmark.layer_benchmark import measure_memory, measure_times
 from fg_plugin.benchmark.model_benchmark import ModelSetting, count_parameters, measure_models
+from fg_plugin.benchmark.networks import NETWORKS, REFERENCE
 from fg_plugin.benchmark.timing import CLOCKS
 
 
@@ -35,6 +37,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     model = commands.add_parser('model', help='ResNet-18: static, with SE, of CondConv2d, with generated filters')
     model.add_argument('--batches', type=int, nargs='+', default=[1, 16], help='batch sizes')
     model.add_argument('--sides', type=int, nargs='+', default=[64, 224], help='sides of the images')
+    model.add_argument(
+        '--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS), help='only these, always beside static'
+    )
+    model.add_argument('--compile', action='store_true', help='compile the networks first, by torch.compile')
     model.add_argument('--device', default='cpu', help='cpu, or a GPU such as cuda')
     model.set_defaults(run=run_model)
     for command, max_seconds in ((layer, 1.0), (model, 10.0)):
@@ -105,7 +111,12 @@ def run_model(args: argparse.Namespace) -> None:
     for name, minimum in (('batches', 1), ('sides', 32)):
         if min(getattr(args, name)) < minimum:
             raise ValueError(f'--{name} should be at least {minimum}, but got {getattr(args, name)}')
-    facts: dict[str, object] = {**environment(), 'clock': args.clock, 'device': device_name(args.device, args.clock)}
+    facts: dict[str, object] = {
+        **environment(),
+        'clock': args.clock,
+        'device': device_name(args.device, args.clock),
+        'compiled': args.compile,
+    }
     torch.set_num_threads(args.threads)
     facts['threads'] = args.threads
     selected = [
@@ -114,8 +125,17 @@ def run_model(args: argparse.Namespace) -> None:
         for side in args.sides
         for channels_last in (False, True)
     ]
-    measurements = measure_models(track(selected, 'Measuring'), args.repeats, args.max_seconds, args.clock, args.device)
-    parameters = count_parameters()
+    networks = [name for name in NETWORKS if name == REFERENCE or name in args.networks]
+    measurements = measure_models(
+        track(selected, 'Measuring'),
+        networks,
+        args.repeats,
+        args.max_seconds,
+        args.clock,
+        args.device,
+        args.compile,
+    )
+    parameters = count_parameters(networks)
     write(
         args.out,
         model_report.to_json(facts, parameters, measurements),

@@ -1,6 +1,6 @@
 """The model benchmark: whole networks with generated filters beside others, in inference and in a training step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,28 +46,35 @@ class ModelMeasurement(NamedTuple):
 
 def measure_models(
     settings: Iterable[ModelSetting],
+    networks: Sequence[str],
     rounds: int,
     max_seconds: float,
     clock: str = 'wall',
     device: str = 'cpu',
+    compiled: bool = False,
 ) -> list[ModelMeasurement]:
-    """Time all networks of each setting in turn, then measure their memory.
+    """Time the networks in turn for each setting, then measure their memory.
 
     Args:
         settings: What the networks see.
+        networks: Names in ``NETWORKS``.
         rounds: Rounds of the interleaved measurement.
         max_seconds: Rounds end early after so long, see ``interleaved_times``.
         clock: See ``interleaved_times``.
         device: ``'cpu'`` or a GPU, whose work each call waits for.
+        compiled: Whether ``torch.compile`` compiles the networks, each for the setting's shapes.
     """
     measurements = []
     for setting in settings:
-        networks = {name: _prepare(build, setting, device) for name, build in NETWORKS.items()}
+        torch.compiler.reset()
+        prepared = {name: _prepare(NETWORKS[name], setting, device) for name in networks}
+        if compiled:
+            prepared = {name: torch.compile(network, dynamic=False) for name, network in prepared.items()}
         torch.manual_seed(0)
         images = torch.randn(setting.batch, 3, setting.side, setting.side, device=device)
         images = images.to(memory_format=_memory_format(setting))
         for mode in MODES:
-            calls = {name: _waiting(_call(network, images, mode), device) for name, network in networks.items()}
+            calls = {name: _waiting(_call(network, images, mode), device) for name, network in prepared.items()}
             times = interleaved_times(calls, rounds, max_seconds, clock, hopeless_networks)
             peaks = {name: _peak_bytes(call, device) for name, call in calls.items()}
             measurements.append(ModelMeasurement(setting, mode, times, peaks))
@@ -79,11 +86,11 @@ def hopeless_networks(seconds: dict[str, float]) -> set[str]:
     return {name for name, estimate in seconds.items() if estimate > HOPELESS * seconds[REFERENCE]}
 
 
-def count_parameters() -> dict[str, int]:
-    """Return the number of parameters of each network."""
+def count_parameters(networks: Sequence[str]) -> dict[str, int]:
+    """Return the number of parameters of each of ``networks``."""
     return {
-        name: sum(parameter.numel() for parameter in build().parameters() if parameter.requires_grad)
-        for name, build in NETWORKS.items()
+        name: sum(parameter.numel() for parameter in NETWORKS[name]().parameters() if parameter.requires_grad)
+        for name in networks
     }
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fg_plugin.benchmark.layer_benchmark import HOPELESS, MODES
 from fg_plugin.benchmark.model_benchmark import ModelMeasurement, ModelSetting
-from fg_plugin.benchmark.networks import NETWORKS, REFERENCE
+from fg_plugin.benchmark.networks import REFERENCE
 from fg_plugin.benchmark.report import CLOCK_TITLES, markdown_table
 from fg_plugin.benchmark.variants import NUM_EXPERTS
 from fg_plugin.benchmark.verdict import ratios
@@ -68,7 +68,8 @@ def _introduction(environment: Mapping[str, Any]) -> str:
 beside this page.
 
 All networks of a row were timed in turn, round by round, in one process
-({CLOCK_TITLES[environment['clock']]}), in float32. A number is the median over the rounds, divided by the median of
+({CLOCK_TITLES[environment['clock']]}), in float32{_compiled(environment)}.
+A number is the median over the rounds, divided by the median of
 `resnet18` (whose column is in milliseconds, or MiB). Parentheses: over {HOPELESS:.0f} times slower at first sight, and
 timed once only.
 
@@ -81,9 +82,15 @@ timed once only.
 """
 
 
+def _compiled(environment: Mapping[str, Any]) -> str:
+    return ', compiled by `torch.compile` for the shapes of the row' if environment['compiled'] else ''
+
+
 def _targets(measurements: Sequence[ModelMeasurement]) -> str:
     rows = []
     for name, target in TARGETS.items():
+        if name not in measurements[0].times:
+            continue
         for mode in MODES:
             found = [m for m in measurements if m.mode == mode]
             times = [(ratios(m.times, REFERENCE)[name], m.setting) for m in found]
@@ -118,10 +125,10 @@ def _times_table(measurements: Sequence[ModelMeasurement]) -> str:
     for m in measurements:
         relative = ratios(m.times, REFERENCE)
         cells = [
-            f'({relative[name]:.1f})' if m.times[name].rounds == 1 else f'{relative[name]:.2f}' for name in _others()
+            f'({relative[name]:.1f})' if m.times[name].rounds == 1 else f'{relative[name]:.2f}' for name in _others(m)
         ]
         rows.append([_describe(m.setting), f'{1e3 * m.times[REFERENCE].median:.3g}', *cells])
-    return markdown_table(['', 'static, ms', *_others()], rows) + '\n'
+    return markdown_table(['', 'static, ms', *_others(measurements[0])], rows) + '\n'
 
 
 def _memory_table(measurements: Sequence[ModelMeasurement]) -> str:
@@ -129,15 +136,15 @@ def _memory_table(measurements: Sequence[ModelMeasurement]) -> str:
         [
             _describe(m.setting),
             f'{m.peaks[REFERENCE] / 2**20:.1f}',
-            *(f'{m.peaks[name] / m.peaks[REFERENCE]:.2f}' for name in _others()),
+            *(f'{m.peaks[name] / m.peaks[REFERENCE]:.2f}' for name in _others(m)),
         ]
         for m in measurements
     ]
-    return markdown_table(['', 'static, MiB', *_others()], rows) + '\n'
+    return markdown_table(['', 'static, MiB', *_others(measurements[0])], rows) + '\n'
 
 
-def _others() -> list[str]:
-    return [name for name in NETWORKS if name != REFERENCE]
+def _others(measurement: ModelMeasurement) -> list[str]:
+    return [name for name in measurement.times if name != REFERENCE]
 
 
 def _describe(setting: ModelSetting) -> str:
