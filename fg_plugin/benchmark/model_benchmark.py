@@ -1,7 +1,7 @@
 """The model benchmark: whole networks with generated filters beside others, in inference and in a training step."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,9 @@ def measure_models(
         torch.compiler.reset()
         prepared = {name: _prepare(NETWORKS[name], setting, device) for name in networks}
         if compiled:
-            prepared = {name: torch.compile(network, dynamic=False) for name, network in prepared.items()}
+            prepared = {
+                name: cast(nn.Module, torch.compile(network, dynamic=False)) for name, network in prepared.items()
+            }
         torch.manual_seed(0)
         images = torch.randn(setting.batch, 3, setting.side, setting.side, device=device)
         images = images.to(memory_format=_memory_format(setting))
