@@ -14,7 +14,7 @@ from fg_plugin.studies.networks import (
     StudyNet,
     UnitNorm,
     count_parameters,
-    widened,
+    resized,
     with_condconv,
     with_input_codes,
 )
@@ -118,11 +118,11 @@ def with_activation(build: Build, activation: Callable[[], nn.Module]) -> Build:
     return activated
 
 
-def _as_wide_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Build:
+def _as_large_as(arm: str, measure: Callable[[nn.Module, StudyData], int]) -> Build:
     def build(data: StudyData, net: nn.Module) -> nn.Module:
         target = measure(ARMS[arm].build(data, static(data)), data)
         widths = NETWORK_WIDTHS[data.network]
-        return widened(lambda widths: static(data, widths=widths), widths, lambda model: measure(model, data), target)
+        return resized(lambda widths: static(data, widths=widths), widths, lambda model: measure(model, data), target)
 
     return build
 
@@ -153,10 +153,11 @@ ARMS: dict[str, Arm] = {
     'residual': Arm('FG, residual (8), no reconstruction', generated(**RESIDUAL)),
     'residual4': Arm('FG, residual (4), no reconstruction', generated(**{**RESIDUAL, 'rank': 4})),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
-    'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_wide_as('paper', parameters)),
-    'wide_macs': Arm("static, as many MACs as the paper's FG", _as_wide_as('paper', macs)),
+    'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_large_as('paper', parameters)),
+    'wide_macs': Arm("static, as many MACs as the paper's FG", _as_large_as('paper', macs)),
+    'narrow_macs': Arm('static, as few MACs as M = N/4', _as_large_as('quarter', macs)),
     'wide_residual': Arm(
-        'static, as many parameters as residual (8)', _as_wide_as('residual_static_start', parameters)
+        'static, as many parameters as residual (8)', _as_large_as('residual_static_start', parameters)
     ),
     # What holds them back.
     'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(head='lowrank', rank=8)),
@@ -227,6 +228,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'quarter',
         'wide_parameters',
         'wide_macs',
+        'narrow_macs',
         'wide_residual',
     ),
     'heads': (

@@ -111,7 +111,7 @@ def with_input_codes(net: nn.Module) -> nn.Module:
     return net
 
 
-def widened(
+def resized(
     build: Callable[[Sequence[int]], nn.Module],
     widths: Sequence[int],
     measure: Callable[[nn.Module], int],
@@ -123,13 +123,13 @@ def widened(
         build: Makes a network of these widths.
         widths: Where to start.
         measure: Its cost.
-        target: The cost to come close to, by 1 to 6 times ``widths``.
+        target: The cost to come close to, by 1/8 to 6 times ``widths``.
     """
 
     def of(factor: int) -> nn.Module:
         return build(tuple(round(width * factor / 32) for width in widths))
 
-    above = bisect_left(range(6 * 32), target, lo=32, key=lambda factor: measure(of(factor)))
+    above = bisect_left(range(6 * 32), target, lo=32 // 8, key=lambda factor: measure(of(factor)))
     return min((of(factor) for factor in (above - 1, above)), key=lambda net: abs(measure(net) - target))
 
 

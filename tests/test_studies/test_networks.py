@@ -80,10 +80,13 @@ def test_codes_of_the_stem_reach_all_other_layers(data):
     assert len(seen) == 3
 
 
-def test_wide_networks_cost_as_much(data):
+def test_wide_and_narrow_networks_cost_as_much(data):
     target = build('paper', data)
     assert parameters(build('wide_parameters', data), data) == pytest.approx(parameters(target, data), rel=0.03)
     assert macs(build('wide_macs', data), data) == pytest.approx(macs(target, data), rel=0.03)
+    assert macs(build('narrow_macs', data), data) == pytest.approx(macs(build('quarter', data), data), rel=0.05)
+    residual = parameters(build('residual_static_start', data), data)
+    assert parameters(build('wide_residual', data), data) == pytest.approx(residual, rel=0.03)
     without = build('no_reconstruction', data)
     assert parameters(target, data) == parameters(without, data)
 
