@@ -153,6 +153,9 @@ ARMS: dict[str, Arm] = {
     'residual': Arm('FG, residual (8), no reconstruction', generated(**RESIDUAL)),
     'residual4': Arm('FG, residual (4), no reconstruction', generated(**{**RESIDUAL, 'rank': 4})),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
+    'quarter_static_start': Arm(
+        'FG, full head, M = N/4, filters static at the start', generated(head='full', num_base_filters=0.25)
+    ),
     'wide_parameters': Arm("static, as many parameters as the paper's FG", _as_large_as('paper', parameters)),
     'wide_macs': Arm("static, as many MACs as the paper's FG", _as_large_as('paper', macs)),
     'narrow_macs': Arm('static, as few MACs as M = N/4', _as_large_as('quarter', macs)),
@@ -226,6 +229,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'full_static_start',
         'residual_static_start',
         'quarter',
+        'quarter_static_start',
         'wide_parameters',
         'wide_macs',
         'narrow_macs',
