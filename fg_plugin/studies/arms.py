@@ -226,6 +226,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'lowrank',
         'residual',
         'residual4',
+        'lowrank_static_start',
         'full_static_start',
         'residual_static_start',
         'quarter',
