@@ -73,8 +73,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def measure_costs(data: StudyData, arms: tuple[str, ...], folder: Path) -> None:
-    """Write the parameters, MACs and relative times of the networks."""
-    times = relative_times(data, arms)
+    """Write the parameters, MACs and relative times of the networks, and anew of those that were measured before."""
+    times = relative_times(data, tuple(dict.fromkeys((*load_costs(folder), *arms))))
     costs = {}
     for arm in times:
         model = ARMS[arm].build(data, static(data))

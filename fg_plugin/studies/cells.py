@@ -11,7 +11,7 @@ from fg_plugin.atomic_write import write_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS
 from fg_plugin.studies.data import StudyData
-from fg_plugin.studies.training import Recipe, train_arm
+from fg_plugin.studies.training import Recipe, train_arm, warm_recipe
 
 
 class Cells:
@@ -40,27 +40,37 @@ class Cells:
         path = self._path(arm, seed)
         if not path.is_file():
             return False
-        # A warm start has two recipes; its table row says so.
-        if not ARMS[arm].warm and json.loads(path.read_text())['recipe'] != self.recipe._asdict():
-            raise ValueError(f'{path} should be of the recipe {self.recipe}, but is of another: move it away first.')
+        recipe = warm_recipe(self.recipe) if ARMS[arm].warm else self.recipe
+        if json.loads(path.read_text())['recipe'] != recipe._asdict():
+            raise ValueError(f'{path} should be of the recipe {recipe}, but is of another: move it away first.')
         return True
 
     def train(self, arm: str, seed: int) -> dict[str, Any]:
-        """Train one network and keep its result."""
+        """Train one network and keep its result, unless it has one already.
+
+        Raises:
+            ValueError: If it, or the static network that it starts from, has a result of another recipe.
+        """
+        has_result = self.is_finished(arm, seed)
         start = self._static_weights(seed) if ARMS[arm].warm else None
         model, result = train_arm(ARMS[arm], self.data, self.recipe, seed, start)
         if arm == 'static':
             self.weights.mkdir(parents=True, exist_ok=True)
             with write_atomically(self._weights(seed)) as file:
                 torch.save(model.state_dict(), file)
+        # A static network may be trained again for its weights alone, which are not among the results.
+        if not has_result:
+            self._keep(arm, seed, result)
+        return result
+
+    def _keep(self, arm: str, seed: int, result: dict[str, Any]) -> None:
         path = self._path(arm, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
             file.write((json.dumps({'arm': arm, 'seed': seed, **result, **environment()}, indent=1) + '\n').encode())
-        return result
 
     def _static_weights(self, seed: int) -> dict[str, Tensor]:
-        if not self._weights(seed).is_file():
+        if not (self.is_finished('static', seed) and self._weights(seed).is_file()):
             self.train('static', seed)
         return torch.load(self._weights(seed), weights_only=True)
 
@@ -68,4 +78,4 @@ class Cells:
         return self.folder / arm / f'seed{seed}.json'
 
     def _weights(self, seed: int) -> Path:
-        return self.weights / f'static_seed{seed}.pth'
+        return self.weights / f'static_{self.recipe.epochs}ep_lr{self.recipe.lr:g}_seed{seed}.pth'

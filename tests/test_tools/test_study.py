@@ -16,6 +16,10 @@ def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
     assert costs['static']['training'] == costs['static']['inference'] == 1
     assert costs['lowrank']['parameters'] > costs['static']['parameters'] > 60_000
     assert f'{costs["lowrank"]["parameters"]:,}' in page
+    more = ['--arms', 'residual', '--results', tmp_path, '--work-dir', tmp_path / 'work', '--costs']
+    assert run_tool('study', 'cost', *more, '--seeds', '0', '--epochs', '1').returncode == 0
+    costs = json.loads((tmp_path / 'studies' / 'digits' / 'costs.json').read_text())['arms']
+    assert set(costs) == {'static', 'lowrank', 'residual'}
 
 
 @pytest.mark.parametrize(
