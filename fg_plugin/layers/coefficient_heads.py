@@ -36,12 +36,7 @@ class FullHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if out_channels * num_base_filters > MAX_COEFFICIENTS:
-            raise ValueError(
-                f"out_channels * num_base_filters should be at most {MAX_COEFFICIENTS:,} for head='full', but got "
-                f'{out_channels} * {num_base_filters} = {out_channels * num_base_filters:,} coefficients a sample. '
-                f"Use head='lowrank', a smaller num_base_filters, or exclude the layer."
-            )
+        _check_coefficients(out_channels, 'num_base_filters', num_base_filters, 'full')
         self.out_channels = out_channels
         self.num_base_filters = num_base_filters
         self.linear = nn.Linear(code_dim, out_channels * num_base_filters, device=device, dtype=dtype)
@@ -188,7 +183,8 @@ class ResidualHead(_UpdateHead):
         rank: Number r of mixtures.
 
     Raises:
-        ValueError: If ``rank`` is not in [1, min(N, M)].
+        ValueError: If ``rank`` is not in [1, min(N, M)], or if a sample would need more than ``MAX_COEFFICIENTS``
+            coefficients.
     """
 
     def __init__(
@@ -201,6 +197,7 @@ class ResidualHead(_UpdateHead):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(out_channels, num_base_filters, rank, device, dtype)
+        _check_coefficients(out_channels, 'rank', rank, 'residual')
         self.out_channels = out_channels
         self.rank = rank
         self.linear = nn.Linear(code_dim, out_channels * rank, device=device, dtype=dtype)
@@ -229,3 +226,12 @@ class ResidualHead(_UpdateHead):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self._init_static_base_(coefficients)
+
+
+def _check_coefficients(out_channels: int, factor: str, value: int, head: str) -> None:
+    if out_channels * value > MAX_COEFFICIENTS:
+        raise ValueError(
+            f'out_channels * {factor} should be at most {MAX_COEFFICIENTS:,} for head={head!r}, but got '
+            f'{out_channels} * {value} = {out_channels * value:,} coefficients a sample. '
+            f"Use head='lowrank', a smaller {factor}, or exclude the layer."
+        )

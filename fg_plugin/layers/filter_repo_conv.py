@@ -21,6 +21,10 @@ HEADS = ('full', 'lowrank', 'residual')
 _UPDATE_HEADS: dict[str, type[LowRankHead] | type[ResidualHead]] = {'lowrank': LowRankHead, 'residual': ResidualHead}
 
 
+# What a host may change of a built convolution.
+_GEOMETRY = ('stride', 'padding', 'dilation', 'padding_mode', '_reversed_padding_repeated_twice')
+
+
 class _Plan(NamedTuple):
     """What follows from the shapes of a call, and not from its values.
 
@@ -195,6 +199,7 @@ class FilterRepoConv(nn.Conv2d):
         )
         layer.bias = conv.bias
         layer._take_over_(conv)
+        layer.weight.requires_grad_(conv.weight.requires_grad)
         if init == 'preserve':
             layer.preserves_conv = layer.num_base_filters == layer.out_channels
             layer.coefficient_head.to_empty(device=conv.weight.device)
@@ -239,7 +244,7 @@ class FilterRepoConv(nn.Conv2d):
             coefficients: Of the one sample, as the head emits them.
         """
         filters = coefficients.filters(self.weight)[0].detach().to(self.weight.dtype)
-        return self._conv_with(nn.Parameter(filters.contiguous()))
+        return self._conv_with(nn.Parameter(filters.contiguous(), self.weight.requires_grad))
 
     def _conv_with(self, weight: Tensor) -> nn.Conv2d:
         if self._host is None:
@@ -257,7 +262,8 @@ class FilterRepoConv(nn.Conv2d):
             )
         else:
             conv = self._host.cls.__new__(self._host.cls)
-            conv.__dict__.update(self._host.attributes, _parameters={})
+            geometry = {name: getattr(self, name) for name in _GEOMETRY}
+            conv.__dict__.update(self._host.attributes, **geometry, _parameters={})
             for name in self._host.parameters:
                 conv.register_parameter(name, self._parameters[name])
         conv.register_parameter('weight', weight)  # type: ignore[arg-type]
@@ -285,7 +291,7 @@ class FilterRepoConv(nn.Conv2d):
             self.register_parameter('weight', weight)  # type: ignore[arg-type]
             self.coefficient_head.init_static_(None)
             return
-        self.register_parameter('weight', nn.Parameter(weight.new_empty(self.weight.shape)))
+        self.register_parameter('weight', nn.Parameter(weight.new_empty(self.weight.shape), weight.requires_grad))
         orthogonal_(self.weight)
         self.weight.copy_(self._factorised_(weight))
 
@@ -368,6 +374,9 @@ class FilterRepoConv(nn.Conv2d):
                 f"The generated-filter layer '{self.name}' needs a code of length {self.code_dim}, but level "
                 f'{self.level} has length {code.shape[1]}.'
             )
+        # The generator has one dtype, a host may have several.
+        if code.dtype != self.weight.dtype and not torch.is_autocast_enabled(code.device.type):
+            code = code.to(self.weight.dtype)
         return self.coefficient_head(code)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -457,15 +466,25 @@ class FilterRepoConv(nn.Conv2d):
 
     def _split_padding(self) -> tuple[tuple[list[int], str] | None, ConvArguments]:
         """Split the padding into what ``F.pad`` must do first and what the convolution does itself."""
-        left, right, top, bottom = self._reversed_padding_repeated_twice
-        symmetric = left == right and top == bottom
-        if self.padding_mode == 'zeros' and symmetric:
-            pad_arguments, padding = None, (top, left)
+        stride, dilation = _pair(self.stride), _pair(self.dilation)
+        # Like nn.Conv2d, which fixes the widths of the other modes at construction.
+        if self.padding_mode == 'zeros':
+            mode, (left, right, top, bottom) = 'constant', self._zero_padding(dilation)
         else:
-            mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
-            pad_arguments, padding = ([left, right, top, bottom], mode), (0, 0)
-        stride, dilation = tuple(self.stride), tuple(self.dilation)
-        return pad_arguments, ConvArguments(stride, padding, dilation, self.groups)  # type: ignore[arg-type]
+            mode, (left, right, top, bottom) = self.padding_mode, self._reversed_padding_repeated_twice
+        if mode == 'constant' and left == right and top == bottom:
+            return None, ConvArguments(stride, (top, left), dilation, self.groups)
+        return ([left, right, top, bottom], mode), ConvArguments(stride, (0, 0), dilation, self.groups)
+
+    def _zero_padding(self, dilation: tuple[int, int]) -> list[int]:
+        """Return the columns left and right and the rows above and below."""
+        if self.padding == 'valid':
+            return [0, 0, 0, 0]
+        if self.padding == 'same':
+            totals = [step * (size - 1) for step, size in zip(dilation, self.kernel_size, strict=True)]
+            return [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
+        rows, columns = _pair(self.padding)
+        return [columns, columns, rows, rows]
 
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Conv2d`` does, and its filter repository."""
@@ -476,6 +495,11 @@ def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f'{name} should be >= 1, but got {value}.')
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    # Built as a pair, but a number that is assigned later is none.
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _factorise(weight: Tensor, num_base_filters: int) -> tuple[Tensor, Tensor, float | None]:

@@ -341,6 +341,30 @@ def test_refuses_a_head_that_does_not_fit_into_memory():
         FilterRepoConv(4096, 4096, 1, code_dim=CODE_DIM, device='meta')
 
 
+def test_residual_head_has_a_limit_on_coefficients():
+    options = dict(code_dim=4, head='residual', rank=4096, device='meta')
+    with pytest.raises(ValueError, match=f'at most {MAX_COEFFICIENTS:,} .*4096 \\* 4096.*smaller rank'):
+        FilterRepoConv(8, 4096, 1, **options)
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_takes_a_code_of_another_dtype(head):
+    layer = make_layer(head, dtype=torch.bfloat16, **GEOMETRIES['padded'])
+    x, codes = torch.randn(2, 3, 6, 6).bfloat16(), torch.randn(2, CODE_DIM).bfloat16()
+    out = run(layer, x, codes.float())
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, run(layer, x, codes))
+
+
+@pytest.mark.parametrize('num_base_filters', [None, 2])
+def test_filters_stay_frozen(num_base_filters):
+    conv = nn.Conv2d(3, 4, 3).requires_grad_(False)
+    layer = FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, num_base_filters=num_base_filters)
+    assert not layer.weight.requires_grad
+    assert layer.coefficient_head.linear.weight.requires_grad
+    assert not layer.frozen(layer.coefficient_head(torch.randn(1, CODE_DIM))).weight.requires_grad
+
+
 def test_without_conditioning_the_layer_is_named():
     layer = make_layer(in_channels=3, out_channels=4, kernel_size=3)
     layer.name = 'stage1.conv2'
@@ -376,7 +400,7 @@ def check_against_the_loop(layer, x, codes):
 @pytest.mark.parametrize(
     'changes',
     [dict(stride=(2, 2)), dict(dilation=(2, 2)), dict(padding_mode='reflect'), dict(path='unfolded')],
-    ids=lambda changes: next(iter(changes)),
+    ids=lambda changes: '_'.join(changes),
 )
 @pytest.mark.parametrize('called_before', [False, True])
 def test_follows_an_attribute_changed_after_construction(changes, called_before):
@@ -388,6 +412,34 @@ def test_follows_an_attribute_changed_after_construction(changes, called_before)
         setattr(layer, name, value)
     check_against_the_loop(layer, x, codes)
     assert 'path' not in changes or layer._plan(x, 2).path == changes['path']
+
+
+# As timm's users adapt a stem to small images.
+EDITS = {
+    'stride': dict(stride=(1, 1)),
+    'stride, one number': dict(stride=1),
+    'padding': dict(padding=(2, 0)),
+    'padding, one number': dict(padding=2),
+    'padding by name': dict(padding='same', stride=(1, 1), dilation=(2, 2)),
+    'dilation': dict(dilation=(2, 2)),
+    'padding of a mode': dict(padding_mode='reflect'),
+}
+
+
+@pytest.mark.parametrize('edits', EDITS.values(), ids=EDITS.keys())
+@pytest.mark.parametrize('padding', [1, 'same'])
+def test_computes_what_the_convolution_computes_after_the_same_edits(edits, padding):
+    conv = nn.Conv2d(3, 4, 3, 1 if padding == 'same' else 2, padding).double()
+    layer = FilterRepoConv.from_conv(copy.deepcopy(conv), code_dim=CODE_DIM)
+    x, codes = torch.randn(2, 3, 7, 6).double(), torch.randn(2, CODE_DIM).double()
+    for module in (conv, layer):
+        for name, value in edits.items():
+            setattr(module, name, value)
+    expected = conv(x)
+    torch.testing.assert_close(run(layer, x, codes), expected, rtol=0, atol=1e-12)
+    assert all(getattr(layer.to_conv(), name) == value for name, value in edits.items())
+    torch.testing.assert_close(layer.to_conv()(x), expected, rtol=0, atol=0)
+    torch.testing.assert_close(layer.frozen(layer.coefficient_head(codes[:1]))(x), expected, rtol=0, atol=1e-12)
 
 
 def test_each_call_follows_its_own_input():
