@@ -118,7 +118,7 @@ def report(results: Path) -> None:
         if not any(cell.values for cell in found):
             continue
         section = table_page(name, table, found, remarks)
-        figure = draw(name, table, found, results / 'runs')
+        figure = draw(table, found, results / 'runs')
         save_figure(figure, results / f'{name}.png')
         data = {'title': table.title, 'cells': [cell.to_dict() for cell in found]}
         write(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
@@ -133,15 +133,17 @@ def report(results: Path) -> None:
     write(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
 
 
-def draw(name: str, table: Table, found: list[Cell], runs: Path) -> Figure:
-    """Draw bars for the landmarks, as in Figure 3, and curves for the accuracies, as in Figure 4."""
-    if table.quantities[0].metric.startswith('NME/'):
-        panels = dict.fromkeys(cell.column.split(', ')[0] for cell in found if cell.values)
-        return draw_bars(found, list(panels), table.title)
-    quantities = {quantity._replace(epoch=None, label=quantity.metric): None for quantity in table.quantities}
+def draw(table: Table, found: list[Cell], runs: Path) -> Figure:
+    """Draw curves for the accuracies, as in Figure 4, and bars for all else, as in Figure 3."""
+    if not table.curves:
+        return draw_bars(found, table)
+    # Rows of one quantity at two epochs are points of one curve.
+    quantities = {
+        quantity._replace(epoch=None, label=f'{"training" if quantity.training else "test"} {table.measure}'): None
+        for quantity in table.quantities
+    }
     curves = {column: chosen_runs(config, runs) for column, config in table.columns.items()}
-    drawn = [quantity for quantity in quantities if quantity.metric.split('/')[0] != 'swap']
-    return draw_curves_over_seeds(curves, drawn, table.title)
+    return draw_curves_over_seeds(curves, list(quantities), table)
 
 
 def write(path: Path, text: str) -> None:

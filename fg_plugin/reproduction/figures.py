@@ -7,22 +7,23 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fg_plugin.reproduction.paper import Quantity
+from fg_plugin.reproduction.paper import Quantity, Table
 from fg_plugin.reproduction.runs import Run
-from fg_plugin.reproduction.summary import Cell
+from fg_plugin.reproduction.summary import Cell, schedule
 
 
-def draw_bars(cells: Sequence[Cell], panels: Sequence[str], title: str) -> Figure:
+def draw_bars(cells: Sequence[Cell], table: Table) -> Figure:
     """Draw the rows of a table as groups of bars, as in Figure 3.
 
     Args:
-        cells: Cells whose columns are named ``'<panel>, <bar>'``.
-        panels: Names of the panels.
-        title: Title of the figure.
+        cells: Cells whose columns are named ``'<panel>, <bar>'``, or ``'<panel>'`` for its only bar. A panel without
+            any number is left out.
+        table: Their table.
     """
-    figure = _figure(len(panels), title)
+    panels = list(dict.fromkeys(_panel(cell) for cell in cells if cell.values))
+    figure = _figure(len(panels), table.title)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
-        of_panel = [cell for cell in cells if cell.column.startswith(f'{panel}, ') and cell.mean is not None]
+        of_panel = [cell for cell in cells if _panel(cell) == panel and cell.mean is not None]
         rows = list(dict.fromkeys(cell.row for cell in of_panel))
         bars = list(dict.fromkeys(cell.column for cell in of_panel))
         width = 0.8 / max(1, len(bars))
@@ -31,25 +32,26 @@ def draw_bars(cells: Sequence[Cell], panels: Sequence[str], title: str) -> Figur
             places = np.array([rows.index(cell.row) for cell in group]) + (index - (len(bars) - 1) / 2) * width
             errors = [cell.std or 0.0 for cell in group]
             heights = [cell.mean or 0.0 for cell in group]
-            count = len(group[0].values)
-            axes.bar(places, heights, width, yerr=errors, label=f'{bar.removeprefix(f"{panel}, ")} (n = {count})')
-        axes.set(title=panel, ylabel='error (%)')
+            label = f'{bar.removeprefix(f"{panel}, ")} ({_trained(len(group[0].values), group[0].epochs, table)})'
+            axes.bar(places, heights, width, yerr=errors, label=label)
+        axes.set(title=panel, ylabel=f'{table.measure} (%)')
         axes.set_xticks(range(len(rows)), rows)
+        # Room for the legend.
+        axes.margins(y=0.35)
         axes.grid(axis='y', alpha=0.3)
-        if bars:
-            axes.legend(fontsize='small')
+        axes.legend(fontsize='small')
     return figure
 
 
-def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequence[Quantity], title: str) -> Figure:
+def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequence[Quantity], table: Table) -> Figure:
     """Draw quantities over the epochs, one panel each, with the mean over seeds and every seed behind it (Figure 4).
 
     Args:
         runs: Runs by the name of their curve; those of one name have the same number of epochs.
         quantities: What to draw.
-        title: Title of the figure.
+        table: Their table.
     """
-    figure = _figure(len(quantities), title)
+    figure = _figure(len(quantities), table.title)
     for axes, quantity in zip(figure.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         for number, (name, group) in enumerate(runs.items()):
             if not group:
@@ -62,13 +64,24 @@ def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequen
             if len(group) > 1:
                 axes.plot(epochs, values.T, color=color, linewidth=0.7, alpha=0.4)
             mean = values.mean(0)
-            axes.plot(epochs, mean, color=color, label=f'{name} ({mean[-1]:.2f}, n = {len(group)})')
-        axes.set(title=quantity.label, xlabel='epoch', ylabel='%')
+            trained = _trained(len(group), len(epochs), table)
+            axes.plot(epochs, mean, color=color, label=f'{name} ({mean[-1]:.2f}, {trained})')
+        axes.set(xlabel='epoch', ylabel=f'{quantity.label} (%)')
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize='small')
     return figure
+
+
+def _panel(cell: Cell) -> str:
+    return cell.column.partition(', ')[0]
+
+
+def _trained(count: int, epochs: int | None, table: Table) -> str:
+    if epochs is None or epochs == table.epochs:
+        return f'n = {count}'
+    return f'n = {count}, {schedule(epochs, table.epochs)} epochs'
 
 
 def _figure(panels: int, title: str) -> Figure:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fg_plugin.reproduction.paper import Table
-from fg_plugin.reproduction.summary import Cell
+from fg_plugin.reproduction.summary import Cell, schedule
 
 
 def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[str, str]) -> str:
@@ -26,7 +26,7 @@ def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[
                 _number(cell.paper),
                 _ours(cell),
                 str(len(cell.values)),
-                _epochs(cell, table),
+                '' if cell.epochs is None else schedule(cell.epochs, table.epochs),
                 '' if cell.difference is None else f'{cell.difference:+.2f}',
             ]
         )
@@ -36,7 +36,14 @@ def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[
         if (key := f'{name}/{cell.row}/{cell.column}') in remarks
     ]
     missing = ', '.join(dict.fromkeys(cell.column for cell in cells if not cell.values))
-    paragraphs = [remarks.get(name, ''), '\n'.join(of_cells), f'Not run yet: {missing}.' if missing else '']
+    sizes = {cell.column: cell.parameters for cell in cells if cell.parameters is not None}
+    parameters = ', '.join(f'{count:,} ({column})' for column, count in sizes.items())
+    paragraphs = [
+        f'Parameters: {parameters}.' if parameters else '',
+        remarks.get(name, ''),
+        '\n'.join(of_cells),
+        f'Not run yet: {missing}.' if missing else '',
+    ]
     return '\n\n'.join(['\n'.join(lines), *filter(None, paragraphs)]) + '\n'
 
 
@@ -59,9 +66,3 @@ def _ours(cell: Cell) -> str:
     if cell.mean is None:
         return ''
     return _number(cell.mean) if cell.std is None else f'{cell.mean:.2f} ± {cell.std:.2f}'
-
-
-def _epochs(cell: Cell, table: Table) -> str:
-    if cell.epochs is None:
-        return ''
-    return str(cell.epochs) if cell.epochs == table.epochs else f'{cell.epochs} of {table.epochs}'

@@ -29,7 +29,8 @@ class Table(NamedTuple):
         columns: Names of the configs to run, by the paper's name of the column.
         quantities: The rows.
         paper: The paper's numbers by (row, column), as far as it prints them.
-        higher_is_better: Whether a larger number is the better one.
+        measure: What is measured, in percent.
+        curves: Whether its picture shows curves over the epochs (Figure 4); otherwise it shows bars (Figure 3).
     """
 
     title: str
@@ -38,7 +39,8 @@ class Table(NamedTuple):
     columns: dict[str, str]
     quantities: tuple[Quantity, ...]
     paper: dict[tuple[str, str], float]
-    higher_is_better: bool = True
+    measure: str
+    curves: bool
 
 
 _MNIST_EPOCHS = 20
@@ -79,6 +81,8 @@ TABLES = {
             (_LAST.label, 'n_enc = 10'): 98.45,
             (_LAST.label, 'n_enc = 20'): 99.10,
         },
+        measure='accuracy',
+        curves=True,
     ),
     'table2': Table(
         title='MNIST test accuracy in percent by the size of the filter repository, n_enc = 20',
@@ -101,6 +105,8 @@ TABLES = {
             (_LAST.label, 's = 5'): 99.10,
             (_LAST.label, 's = 10'): 98.92,
         },
+        measure='accuracy',
+        curves=True,
     ),
     'table3': Table(
         title='MTFL: maximal landmark error on the test set, in percent of the interocular distance',
@@ -109,7 +115,8 @@ TABLES = {
         columns=_MTFL,
         quantities=(Quantity('maximal error', 'NME/maximal'),),
         paper={('maximal error', column): value for column, value in zip(_MTFL, _MAXIMAL, strict=True)},
-        higher_is_better=False,
+        measure='error',
+        curves=False,
     ),
     'fig3': Table(
         title='MTFL: mean landmark error on the test set, in percent of the interocular distance',
@@ -118,7 +125,8 @@ TABLES = {
         columns=_MTFL,
         quantities=tuple(Quantity(name, f'NME/{name}') for name in ('LE', 'RE', 'NT', 'LMC', 'RMC', 'AVG')),
         paper={},
-        higher_is_better=False,
+        measure='error',
+        curves=False,
     ),
     'fig4': Table(
         title='CIFAR-10 accuracy in percent at the end of training',
@@ -130,6 +138,8 @@ TABLES = {
             Quantity('training accuracy', 'train_accuracy', training=True),
         ),
         paper={},
+        measure='accuracy',
+        curves=True,
     ),
     'swap': Table(
         title='CIFAR-10 test accuracy in percent with the filters of another test image (section 4.4.2)',
@@ -141,6 +151,7 @@ TABLES = {
             Quantity('filters of another image', 'swap/accuracy_top1'),
         ),
         paper={('filters of another image', 'baseline-FG'): 15.24},
-        higher_is_better=False,
+        measure='test accuracy',
+        curves=False,
     ),
 }

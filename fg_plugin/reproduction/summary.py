@@ -17,6 +17,7 @@ class Cell(NamedTuple):
         paper: The paper's number, None if it prints none.
         values: Ours, by seed.
         epochs: Epochs of these runs.
+        parameters: Parameters of the trained network, None without a run.
     """
 
     row: str
@@ -24,6 +25,7 @@ class Cell(NamedTuple):
     paper: float | None
     values: dict[int, float]
     epochs: int | None
+    parameters: int | None
 
     @property
     def mean(self) -> float | None:
@@ -62,7 +64,12 @@ def cells(table: Table, results: Path) -> list[Cell]:
         for column, group in runs.items():
             measured = {run.seed: run.value(quantity) for run in group}
             values = {seed: value for seed, value in measured.items() if value is not None}
-            epochs = group[0].metrics['epochs'] if group else None
+            metrics = group[0].metrics if group else {}
             paper = table.paper.get((quantity.label, column))
-            found.append(Cell(quantity.label, column, paper, values, epochs))
+            found.append(Cell(quantity.label, column, paper, values, metrics.get('epochs'), metrics.get('parameters')))
     return found
+
+
+def schedule(epochs: int, full: int) -> str:
+    """Return how many epochs were trained, such as ``'5 of 30'``."""
+    return str(epochs) if epochs == full else f'{epochs} of {full}'

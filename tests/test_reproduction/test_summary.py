@@ -15,6 +15,8 @@ TABLE = Table(
     columns={'static': 'net', 'generated': 'fg_net'},
     quantities=(Quantity('first', 'acc/top1', epoch=1), Quantity('last', 'acc/top1')),
     paper={('last', 'static'): 90.0, ('last', 'generated'): 95.0},
+    measure='accuracy',
+    curves=True,
 )
 
 
@@ -26,7 +28,7 @@ def keep(tmp_path):
         path = tmp_path / folder / f'seed{seed}'
         path.mkdir(parents=True)
         val = [{'epoch': 1.0, 'acc/top1': first}, {'epoch': float(epochs), 'acc/top1': last}]
-        (path / 'metrics.json').write_text(json.dumps(dict(epochs=epochs, metrics={'acc/top1': last})))
+        (path / 'metrics.json').write_text(json.dumps(dict(epochs=epochs, parameters=1234, metrics={'acc/top1': last})))
         (path / 'curves.json').write_text(json.dumps(dict(train=[], val=val)))
         return tmp_path
 
@@ -65,7 +67,7 @@ def test_the_page_shows_the_papers_number_and_ours(keep):
     assert '## Table 9: accuracy' in page
     assert '| last | static | 90.00 | 91.50 ± 0.71 | 2 | 2 | +1.50 |' in page
     assert '| last | generated | 95.00 | 81.00 | 1 | 1 of 2 | -14.00 |' in page
-    assert 'About all.\n\n- last, generated: Too short.' in page
+    assert 'Parameters: 1,234 (static), 1,234 (generated).\n\nAbout all.\n\n- last, generated: Too short.' in page
 
 
 def test_the_page_names_what_was_not_run(keep):
@@ -80,15 +82,21 @@ def test_curves_hold_every_seed_and_their_mean(keep):
     keep('net', 0, 80.0, 90.0)
     results = keep('net', 1, 82.0, 94.0)
     runs = {'static': chosen_runs('net', results), 'generated': []}
-    (axes,) = draw_curves_over_seeds(runs, [Quantity('accuracy', 'acc/top1')], 'title').axes
+    (axes,) = draw_curves_over_seeds(runs, [Quantity('accuracy', 'acc/top1')], TABLE).axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[80, 90], [82, 94], [81, 92]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ['static (92.00, n = 2)']
+    assert axes.get_ylabel() == 'accuracy (%)'
 
 
 def test_bars_are_grouped_by_panel(keep):
-    table = TABLE._replace(columns={'A, static': 'net', 'A, generated': 'fg_net', 'B, static': 'none'})
+    columns = {'A, static': 'net', 'A, generated': 'fg_net', 'B, static': 'none', 'C': 'net'}
+    table = TABLE._replace(columns=columns, measure='error')
     keep('net', 0, 80.0, 90.0)
-    results = keep('fg_net', 0, 85.0, 95.0)
-    first, second = draw_bars(cells(table, results), ('A', 'B'), 'title').axes
+    results = keep('fg_net-1ep', 0, 85.0, 95.0, epochs=1)
+    first, second = draw_bars(cells(table, results), table).axes
     assert [patch.get_height() for patch in first.patches] == [80, 90, 85, 95]
-    assert not second.patches
+    legend = [text.get_text() for text in first.get_legend().get_texts()]
+    assert legend == ['static (n = 1)', 'generated (n = 1, 1 of 2 epochs)']
+    assert [axes.get_title() for axes in (first, second)] == ['A', 'C']
+    assert [patch.get_height() for patch in second.patches] == [80, 90]
+    assert first.get_ylabel() == 'error (%)'
