@@ -105,10 +105,13 @@ def convert_(
     code_dims = dict(zip(generator.levels, generator.neck.code_dims, strict=True))
     layers = build_layers(selection, code_dims, head=head, rank=rank, num_base_filters=num_base_filters, init=init)
     parameter = next(model.parameters())
+    generator.to(parameter.device, parameter.dtype).train(model.training)
+    converted_class = generated_class(type(model))  # type: ignore[arg-type]
+    # From here on, nothing fails.
     replace_modules_(model, layers)
     forbid_fusing_(model)
-    model.__class__ = generated_class(type(model))  # type: ignore[arg-type]
-    model.add_module(GENERATOR, generator.to(parameter.device, parameter.dtype).train(model.training))
+    model.__class__ = converted_class
+    model.add_module(GENERATOR, generator)
     model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,
@@ -239,6 +242,11 @@ def _check_convertible(model: nn.Module) -> None:
         raise ValueError(
             'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'
         )
+    for name in (GENERATOR, 'fg_conversion'):
+        if hasattr(model, name):
+            raise ValueError(
+                f"{type(model).__name__} should have no attribute '{name}' of its own, because its conversion adds one."
+            )
     if next(model.parameters(), None) is None:
         raise ValueError(f'{type(model).__name__} has no parameters, and so no filters to generate.')
 

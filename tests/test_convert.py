@@ -414,6 +414,24 @@ def test_errors_come_before_the_first_change(options, error, message):
     assert model.state_dict().keys() == state.keys()
 
 
+@pytest.mark.parametrize('step', ['convert.generated_class', 'generator.FilterGenerator.to'])
+def test_nothing_changes_where_a_late_step_fails(monkeypatch, step):
+    model = Host()
+    monkeypatch.setattr(f'fg_plugin.{step}', lambda *_: pytest.fail('a late step'))
+    with pytest.raises(pytest.fail.Exception, match='a late step'):
+        convert_(model, **HOST)
+    assert type(model) is Host
+    assert [type(model.stem), type(model.standardised)] == [nn.Conv2d, StdConv2d]
+
+
+def test_a_name_that_the_conversion_needs_is_taken():
+    model = Host()
+    model.fg_generator = nn.Identity()
+    with pytest.raises(ValueError, match="Host should have no attribute 'fg_generator' of its own"):
+        convert_(model, **HOST)
+    assert type(model.stem) is nn.Conv2d
+
+
 def test_each_class_has_code_of_its_own_to_compile():
     class Other(Host):
         pass
