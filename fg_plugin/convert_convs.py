@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
+from fg_plugin.layer_lookup import layers_of
 from fg_plugin.layers import FilterRepoConv, layer_class
 
 
@@ -109,7 +110,7 @@ def generated_layers(model: nn.Module) -> dict[str, FilterRepoConv]:
     Raises:
         ValueError: If there are none.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, FilterRepoConv)}
+    layers = layers_of(model)
     if not layers:
         raise ValueError('The model has no generated-filter layer: it was not converted, or it is reverted already.')
     return layers

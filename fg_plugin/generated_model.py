@@ -15,7 +15,9 @@ from fg_plugin.conditioning import Conditioning, conditioning_scope, current_con
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.graph_tracing import is_traced, traced_scope
+from fg_plugin.layer_lookup import layers_of
 from fg_plugin.layers import FilterRepoConv
+from fg_plugin.plain_checkpoints import accept_plain_weights_, generation_prefixes
 
 GENERATOR = 'fg_generator'
 """Name of the generator among the children of a converted network."""
@@ -65,8 +67,9 @@ class GeneratedModel(nn.Module):
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Load a checkpoint of this network, or one of its host before the conversion.
 
-        The host's checkpoint leaves the generator and the coefficient heads as they are. With M < N base filters, its
-        filters are approximated by them again.
+        The host's checkpoint leaves the generator as it is. A layer with as many base filters as filters takes its
+        filters: after ``init='preserve'``, they are the base filters and the coefficient head stays as it is; after
+        ``init='orthogonal'``, the head is initialised to emit them. With M < N base filters, they are approximated.
 
         Raises:
             RuntimeError: If ``strict`` and the checkpoint is neither.
@@ -75,14 +78,13 @@ class GeneratedModel(nn.Module):
         if any(key in ours for key in state_dict):
             return super().load_state_dict(state_dict, strict, assign)
         result = super().load_state_dict(state_dict, False, assign)
-        missing = [key for key in result.missing_keys if key not in ours]
-        if strict and (missing or result.unexpected_keys):
+        accept_plain_weights_(self, '', f'{GENERATOR}.', result.missing_keys)
+        if strict and (result.missing_keys or result.unexpected_keys):
             raise RuntimeError(
                 f'The checkpoint should fit {self.host_class.__name__} with generated filters or without, but it has '
-                f'no key of the former and differs from the latter: missing {_shorten(missing)}; unknown to the model '
-                f'{_shorten(result.unexpected_keys)}.'
+                f'no key of the former and differs from the latter: missing {_shorten(result.missing_keys)}; unknown '
+                f'to the model {_shorten(result.unexpected_keys)}.'
             )
-        result.missing_keys[:] = missing
         return result
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -97,14 +99,8 @@ def _restore(host_class: type[nn.Module]) -> GeneratedModel:
 
 def generated_keys(model: nn.Module) -> set[str]:
     """Return the keys of a converted network's state dict that its host does not have."""
-    heads = {
-        f'{name}.coefficient_head.' for name, module in model.named_modules() if isinstance(module, FilterRepoConv)
-    }
-    return {
-        key
-        for key in model.state_dict()
-        if key.startswith(f'{GENERATOR}.') or any(key.startswith(head) for head in heads)
-    }
+    prefixes = generation_prefixes(model, '', f'{GENERATOR}.')
+    return {key for key in model.state_dict() if key.startswith(prefixes)}
 
 
 def _shorten(keys: list[str], shown: int = 5) -> str:
@@ -194,7 +190,7 @@ def _measures(method: Callable) -> Callable:
 
     @wraps(method)
     def measure(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
-        layers = {name: module for name, module in self.named_modules() if isinstance(module, FilterRepoConv)}
+        layers = layers_of(self)
         if signature.bind(self, *args, **kwargs).arguments.get('patch_size') is not None:
             _check_resampling(layers)
         # It may run a part of the network to see the shape of its output. The filters do not matter for it.
@@ -230,7 +226,7 @@ def _check_resampling(layers: dict[str, FilterRepoConv]) -> None:
 def _initialises(method: Callable) -> Callable:
     @wraps(method)
     def init_weights(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
-        layers = [module for module in self.modules() if isinstance(module, FilterRepoConv)]
+        layers = layers_of(self).values()
         loaded: list[bool] = []
         handles = [layer.register_load_state_dict_pre_hook(lambda *_: loaded.append(True)) for layer in layers]
         try:
@@ -253,7 +249,7 @@ def _initialises(method: Callable) -> Callable:
 
 def drop_unused_levels_(model: nn.Module, generator: FilterGenerator) -> None:
     """Leave no part of ``generator`` without a layer of ``model`` to drive: in training, it would get no gradient."""
-    layers = [module for module in model.modules() if isinstance(module, FilterRepoConv)]
+    layers = layers_of(model).values()
     used = sorted({layer.level for layer in layers})
     if used and len(used) < len(generator.levels):
         generator.keep_(used)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fg_plugin.convert_convs import replace_modules_
+from fg_plugin.layer_lookup import layers_of
 from fg_plugin.layers import FilterRepoConv
 
 
@@ -22,11 +23,6 @@ def keep_values(tensors: Iterable[Tensor]) -> Callable[[], None]:
             tensor.copy_(values)
 
     return put_back
-
-
-def layers_of(model: nn.Module) -> dict[str, FilterRepoConv]:
-    """Return the generated-filter layers of ``model`` by name; none if its filters were frozen."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, FilterRepoConv)}
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
 from fg_plugin.generated_model import drop_unused_levels_
 from fg_plugin.generator import FilterGenerator
-from fg_plugin.layers import FilterRepoConv
-from fg_plugin.plain_init import keep_values, layers_of, plain_convs
+from fg_plugin.layer_lookup import layers_of
+from fg_plugin.plain_checkpoints import accept_plain_weights_
+from fg_plugin.plain_init import keep_values, plain_convs
 
 
 @MODELS.register_module()
@@ -92,7 +93,7 @@ class FGBackboneWrapper(BaseModule):
         self.generator = FilterGenerator(
             built_autoencoder, built_neck, image_size, reconstruction_weight, input_mean, input_std
         )
-        if any(isinstance(module, FilterRepoConv) for module in self.backbone.modules()):
+        if layers_of(self.backbone):
             self._preserves = False
             self.records = adopt_layers_(self.backbone, built_neck.code_dims, convert, reset=built_here)
         else:
@@ -247,18 +248,9 @@ class FGBackboneWrapper(BaseModule):
 
 
 def _accept_bare_checkpoint(wrapper: Any, keys: Any) -> None:
-    """After the checkpoint of a bare backbone: nothing of the generation is missing, and the filters are static."""
     prefix, wrapper._bare_prefix = wrapper._bare_prefix, None
-    if prefix is None:
-        return
-    ours = [f'{prefix}generator.']
-    for name, layer in layers_of(wrapper.backbone).items():
-        layer_prefix = f'{prefix}backbone.{name}.'
-        ours.append(f'{layer_prefix}coefficient_head.')
-        complete = layer.num_base_filters == layer.out_channels and f'{layer_prefix}weight' not in keys.missing_keys
-        if complete and not layer.preserves_conv:
-            layer.coefficient_head.init_static_(None)
-    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(tuple(ours))]
+    if prefix is not None:
+        accept_plain_weights_(wrapper.backbone, f'{prefix}backbone.', f'{prefix}generator.', keys.missing_keys)
 
 
 def _layer_depth(backbones: Callable, param_name: str, prefix: str = '') -> Any:

@@ -1,0 +1,94 @@
+"""Checkpoints of plain networks, loaded into converted ones by load_state_dict."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fg_plugin import FilterRepoConv, convert_
+from fg_plugin.generated_model import generated_keys
+
+HOST = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), input_size=(3, 32, 32))
+
+
+class Host(nn.Module):
+    def __init__(self, shared=False):
+        super().__init__()
+        self.c1 = nn.Conv2d(3, 8, 3)
+        self.c2 = nn.Conv2d(8, 8, 3)
+        self.again = self.c2 if shared else nn.Identity()
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc(self.again(self.c2(self.c1(x).relu()).relu()).mean((2, 3)))
+
+
+def images(dtype=torch.float64):
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+def plain(seed, **kwargs):
+    torch.manual_seed(seed)
+    return Host(**kwargs).double().eval()
+
+
+def converted(host=None, **options):
+    model = plain(1) if host is None else host
+    convert_(model, **HOST, **options)
+    return model
+
+
+def train_heads_(model):
+    torch.manual_seed(2)
+    for layer in model.modules():
+        if isinstance(layer, FilterRepoConv):
+            for parameter in layer.coefficient_head.parameters():
+                parameter.data.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize('head', ['full', 'lowrank', 'residual'])
+def test_a_network_from_scratch_computes_what_the_plain_one_computes(head):
+    model = converted(init='orthogonal', head=head)
+    result = model.load_state_dict(plain(0).state_dict())
+    assert not result.missing_keys
+    torch.testing.assert_close(model(images()), plain(0)(images()), rtol=0, atol=1e-12)
+
+
+def test_a_network_of_timm_from_scratch(tmp_path):
+    torch.manual_seed(0)
+    host = timm.create_model('test_resnet', num_classes=5).eval()
+    path = tmp_path / 'plain.pth'
+    torch.save(host.state_dict(), path)
+    model = timm.create_model('fg_test_resnet', num_classes=5, fg_init='orthogonal', checkpoint_path=str(path)).eval()
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model(x), host(x), rtol=1e-4, atol=1e-5)
+
+
+def test_trained_heads_over_the_convolutions_weights_stay():
+    model = train_heads_(converted())
+    heads = copy.deepcopy(model.c1.coefficient_head.state_dict())
+    model.load_state_dict(plain(0).state_dict())
+    assert all(torch.equal(value, heads[key]) for key, value in model.c1.coefficient_head.state_dict().items())
+    assert torch.equal(model.c1.weight, plain(0).c1.weight)
+
+
+def test_a_layer_that_the_file_lacks_keeps_its_filters():
+    model = converted(init='orthogonal')
+    codes = torch.rand(2, model.c1.code_dim, dtype=torch.float64)
+    before = model.c1.coefficient_head(codes).dense()
+    state = plain(0).state_dict()
+    del state['c1.weight']
+    result = model.load_state_dict(state, strict=False)
+    assert result.missing_keys == ['c1.weight']
+    assert torch.equal(model.c1.coefficient_head(codes).dense(), before)
+
+
+@pytest.mark.parametrize('init', ['preserve', 'orthogonal'])
+def test_a_layer_with_two_names(init):
+    model = converted(plain(1, shared=True), init=init)
+    assert set(model.state_dict()) - generated_keys(model) == set(plain(0, shared=True).state_dict())
+    model.load_state_dict(plain(0, shared=True).state_dict())
+    torch.testing.assert_close(model(images()), plain(0, shared=True)(images()), rtol=0, atol=1e-12)
