@@ -52,6 +52,11 @@ class Arm(NamedTuple):
     generator_lr: float = 1.0
     head_decay: bool = True
 
+    @property
+    def generates(self) -> bool:
+        """Whether it has generated filters."""
+        return self.what.removeprefix('warm: ').startswith('FG')
+
 
 def static(data: StudyData, **options: Any) -> nn.Module:
     """Build the static network for ``data``."""

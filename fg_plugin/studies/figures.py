@@ -3,7 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from fg_plugin.studies.arms import ARMS, STUDIES
 
 PANELS = {
     'macs': 'MACs of an image, millions',
@@ -17,24 +20,27 @@ def draw_costs(
 ) -> Figure:
     """Draw the test accuracy over each cost, with one point a seed and the mean as a larger one.
 
+    Circles are networks with generated filters, squares are others. A network has the same colour in all figures.
+
     Args:
-        accuracies: In percent by network, one a seed.
-        costs: By network, ``macs``, ``inference`` and ``training``.
+        accuracies: In percent by arm of the study 'cost', one a seed.
+        costs: By arm, ``macs``, ``inference`` and ``training``.
         title: Title of the figure.
     """
-    figure = Figure(figsize=(13, 4.6), dpi=110, layout='constrained')
+    figure = Figure(figsize=(15, 4.8), dpi=110, layout='constrained')
     figure.suptitle(title)
     panels = figure.subplots(1, len(PANELS), sharey=True)
-    shown = [name for name in accuracies if name in costs]
+    colours = mpl.colormaps['tab20'].colors  # type: ignore[attr-defined]
     for axes, (cost, label) in zip(panels, PANELS.items(), strict=True):
-        for index, name in enumerate(shown):
+        for index, name in enumerate(STUDIES['cost']):
+            if name not in accuracies or name not in costs:
+                continue
             value = costs[name][cost] / (1e6 if cost == 'macs' else 1)
-            # More networks than a colour cycle has colours.
-            colour, marker = f'C{index % 10}', 'os'[index // 10 % 2]
-            seeds = accuracies[name]
-            axes.plot([value] * len(seeds), seeds, '.', color=colour, alpha=0.5)
-            mean = statistics.fmean(seeds)
-            axes.plot(value, mean, marker, color=colour, markersize=9, label=f'{name} ({mean:.2f}, n = {len(seeds)})')
+            seeds, style = accuracies[name], {'color': colours[index % len(colours)], 'linestyle': ''}
+            axes.plot([value] * len(seeds), seeds, marker='.', alpha=0.5, **style)
+            mean, marker = statistics.fmean(seeds), 'o' if ARMS[name].generates else 's'
+            shown = f'{ARMS[name].what} ({mean:.2f}, n = {len(seeds)})'
+            axes.plot(value, mean, marker=marker, markersize=9, label=shown, **style)
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
     panels[0].set(ylabel='test accuracy (%)')

@@ -17,9 +17,12 @@ TITLES = {
 }
 
 HEADER = (
-    *('network', 'n', 'test', 'against static', 'unseen', 'training', 'swapped'),
+    *('network', 'n', 'test', 'against static', 'unseen', 'unseen, against static', 'training', 'swapped'),
     *('parameters', 'MACs', 'training time', 'inference time'),
 )
+
+# What the others are compared to: from scratch, and warm.
+REFERENCES = ('static', 'warm_static')
 
 Results = dict[int, dict[str, Any]]
 
@@ -69,14 +72,14 @@ def _schedule(results: Mapping[str, Results]) -> str:
 
 def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[str, float]]) -> list[str]:
     ours, cost = results[arm], costs.get(arm, {})
-    reference = results.get('warm_static' if ARMS[arm].warm else 'static', {})
-    differences = [ours[seed]['test'] - reference[seed]['test'] for seed in ours if seed in reference]
+    reference = {} if arm in REFERENCES else results.get(REFERENCES[ARMS[arm].warm], {})
     return [
         ARMS[arm].what,
         str(len(ours)),
         _mean(ours, 'test'),
-        '' if arm in ('static', 'warm_static') else _spread(differences, sign='+'),
+        _differences(ours, reference, 'test'),
         _mean(ours, 'unseen'),
+        _differences(ours, reference, 'unseen'),
         _mean(ours, 'train'),
         _mean(ours, 'swapped'),
         f'{cost["parameters"]:,}' if cost else '',
@@ -88,6 +91,12 @@ def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[s
 
 def _mean(results: Results, key: str) -> str:
     return _spread([result[key] for result in results.values() if key in result])
+
+
+def _differences(results: Results, reference: Results, key: str) -> str:
+    """Return the differences to the network of the same seed."""
+    pairs = [(result, reference[seed]) for seed, result in results.items() if seed in reference]
+    return _spread([ours[key] - other[key] for ours, other in pairs if key in ours and key in other], sign='+')
 
 
 def _spread(values: Sequence[float], sign: str = '') -> str:

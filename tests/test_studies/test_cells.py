@@ -7,47 +7,70 @@ from fg_plugin.studies.data import Images, load_data
 from fg_plugin.studies.training import Recipe
 
 RECIPE = Recipe(epochs=2)
+OTHER = Recipe(epochs=4)
 
 
 @pytest.fixture
-def cells(tmp_path):
-    data = load_data('digits', tmp_path, held_out=False)
-    few = data._replace(train=Images(data.train.pixels[:256], data.train.labels[:256]))
+def cells_of(tmp_path):
+    """Makes cells of few digits, by their recipe and the folder of weights."""
+    data = load_data('digits')
+    train, test = (Images(part.pixels[:128], part.labels[:128]) for part in (data.train, data.test))
 
-    def of(recipe=RECIPE, work_dir='work'):
-        return Cells('digits', few, recipe, tmp_path / 'studies', tmp_path / work_dir)
+    def make(recipe=RECIPE, work_dir='work'):
+        return Cells('toy', data._replace(train=train, test=test), recipe, tmp_path / 'studies', tmp_path / work_dir)
 
-    return of
-
-
-def result_file(cells, arm):
-    return cells.folder / arm / 'seed0.json'
+    return make
 
 
-def test_a_warm_start_trains_the_static_network_where_it_has_no_result(cells):
-    cells().train('warm_static', 0)
-    assert json.loads(result_file(cells(), 'static').read_text())['recipe'] == RECIPE._asdict()
+def result_file(cells, arm, seed=0):
+    return cells.folder / arm / f'seed{seed}.json'
 
 
-def test_a_warm_start_without_the_weights_keeps_the_result_of_the_static_network(cells):
-    cells().train('static', 0)
-    written = result_file(cells(), 'static').read_text()
-    result = cells(work_dir='empty').train('warm_static', 0)
-    assert result_file(cells(), 'static').read_text() == written
-    assert result == cells().train('warm_static', 0) | {'curve': result['curve']}
+def test_finished_ones_are_known(cells_of):
+    cells = cells_of()
+    assert not cells.is_finished('se', 0)
+    cells.train('se', 0)
+    assert cells.is_finished('se', 0)
+    assert not cells.is_finished('se', 1)
+    result = json.loads(result_file(cells, 'se').read_text())
+    assert result.keys() >= {'arm', 'seed', 'recipe', 'test', 'curve', 'torch', 'cpu', 'command'}
+    with pytest.raises(ValueError, match=r'seed0.json should be of the recipe .*epochs=4'):
+        cells_of(OTHER).is_finished('se', 0)
+    with pytest.raises(ValueError, match=r'seed0.json should be of the recipe .*epochs=4'):
+        cells_of(OTHER).train('se', 0)
+
+
+def test_a_warm_start_trains_the_static_network_first(cells_of):
+    cells = cells_of()
+    cells.train('warm_static', 5)
+    assert cells.is_finished('static', 5)
+    assert cells.is_finished('warm_static', 5)
+    # The one whose weights are kept is the one of the result.
+    assert json.loads(result_file(cells, 'static', 5).read_text())['recipe'] == RECIPE._asdict()
+
+
+def test_a_warm_start_without_the_weights_keeps_the_result_of_the_static_network(cells_of):
+    cells_of().train('static', 0)
+    written = result_file(cells_of(), 'static').read_text()
+    result = cells_of(work_dir='empty').train('warm_static', 0)
+    assert result_file(cells_of(), 'static').read_text() == written
+    again = cells_of().train('warm_static', 0)
+    for curve in (result['curve'], again['curve']):
+        for epoch in curve:
+            del epoch['seconds']
+    assert result == again
 
 
 @pytest.mark.parametrize('work_dir', ['work', 'empty'])
-def test_a_warm_start_from_another_recipe_is_refused(cells, work_dir):
-    cells().train('static', 0)
-    written = result_file(cells(), 'static').read_text()
+def test_a_warm_start_from_another_recipe_is_refused(cells_of, work_dir):
+    cells_of().train('static', 0)
+    written = result_file(cells_of(), 'static').read_text()
     with pytest.raises(ValueError, match=r'static/seed0.json should be of the recipe .*epochs=4'):
-        cells(Recipe(epochs=4), work_dir).train('warm_static', 0)
-    assert result_file(cells(), 'static').read_text() == written
+        cells_of(OTHER, work_dir).train('warm_static', 0)
+    assert result_file(cells_of(), 'static').read_text() == written
 
 
-def test_a_warm_result_of_another_recipe_is_refused(cells):
-    cells().train('warm_static', 0)
-    assert cells().is_finished('warm_static', 0)
+def test_a_warm_result_of_another_recipe_is_refused(cells_of):
+    cells_of().train('warm_static', 0)
     with pytest.raises(ValueError, match=r'warm_static/seed0.json should be of the recipe .*epochs=2'):
-        cells(Recipe(epochs=4)).is_finished('warm_static', 0)
+        cells_of(OTHER).is_finished('warm_static', 0)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from fg_plugin.studies.arms import ARMS, Arm, generated, static
-from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import Images, load_data
 from fg_plugin.studies.figures import PANELS, draw_costs
 from fg_plugin.studies.page import data_page, load_costs
@@ -83,29 +82,6 @@ def test_an_infinite_loss_stops(data):
         train_arm(ARMS['static'], data, Recipe(epochs=2, lr=1e30), 0)
 
 
-class TestCells:
-    @pytest.fixture
-    def cells(self, data, tmp_path):
-        return Cells('toy', data, Recipe(epochs=1, batch_size=100), tmp_path / 'results', tmp_path / 'work')
-
-    def test_finished_ones_are_known(self, cells, tmp_path):
-        assert not cells.is_finished('se', 0)
-        cells.train('se', 0)
-        assert cells.is_finished('se', 0)
-        assert not cells.is_finished('se', 1)
-        result = json.loads((tmp_path / 'results' / 'toy' / 'se' / 'seed0.json').read_text())
-        assert result.keys() >= {'arm', 'seed', 'recipe', 'test', 'curve', 'torch', 'cpu', 'command'}
-        cells.recipe = Recipe(epochs=2)
-        with pytest.raises(ValueError, match=r'seed0.json should be of the recipe .*epochs=2'):
-            cells.is_finished('se', 0)
-
-    def test_a_warm_start_trains_the_static_network_first(self, cells):
-        cells.train('warm_lowrank', 5)
-        assert cells.is_finished('static', 5)
-        weights = torch.load(cells.weights / 'static_seed5.pth', weights_only=True)
-        static(cells.data).load_state_dict(weights)
-
-
 def test_the_page_compares_equal_seeds(tmp_path):
     values = {('static', 0): 90.0, ('static', 1): 94.0, ('paper', 0): 92.0, ('paper', 1): 95.0, ('paper', 2): 10.0}
     for (arm, seed), value in values.items():
@@ -122,6 +98,16 @@ def test_the_page_compares_equal_seeds(tmp_path):
     assert 'Trained for' not in page
 
 
+def test_the_page_compares_unseen_variations(tmp_path):
+    for arm, unseen in (('static', 50.0), ('paper', 53.5)):
+        path = tmp_path / 'toy' / arm / 'seed0.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({'test': 90.0, 'unseen': unseen, 'train': 99.0, 'recipe': {'epochs': 10}}))
+    page = data_page(tmp_path / 'toy', {})
+    assert '| unseen | unseen, against static |' in page
+    assert '| 53.50 | +3.50 |' in page
+
+
 def test_the_page_shows_costs_where_they_are_known(tmp_path):
     path = tmp_path / 'toy' / 'static' / 'seed0.json'
     path.parent.mkdir(parents=True)
@@ -135,5 +121,5 @@ def test_the_page_shows_costs_where_they_are_known(tmp_path):
     assert '| 61,000 | 2.50 M | 1.00 | 1.00 |' in ' '.join(page.split())
     assert '](studies/toy.png)' in page
     figure = draw_costs({'static': [90.0, 92.0], 'unmeasured': [1.0]}, load_costs(tmp_path / 'toy'), 'toy')
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['static (91.00, n = 2)']
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['static network (91.00, n = 2)']
     assert {axes.get_xlabel() for axes in figure.axes} == set(PANELS.values())
