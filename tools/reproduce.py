@@ -22,7 +22,7 @@ from fg_plugin.atomic_write import write_atomically
 from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
-from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page
+from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, chosen_runs
 from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> None:
     selected = [*TABLES, *FIGURES] if 'all' in args.tables else args.tables
     runs = args.results / 'runs'
     tables = [name for name in selected if name in TABLES]
-    figure5 = RunName(FIGURE5_CONFIG, (args.seeds or [0])[0], args.epochs)
+    of_table1 = wanted(['table1'], (args.seeds or [0])[:1], args.epochs)
+    (figure5,) = (name for name in of_table1 if name.config == FIGURE5_CONFIG)
     names = [*wanted(tables, args.seeds, args.epochs), *([figure5] if 'fig5' in selected else [])]
     missing = [name for name in dict.fromkeys(names) if not is_finished(name, runs)]
     if args.dry_run:
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
             print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
             train(name, ROOT, args.work_dirs, runs)
             report(args.results)
-        if 'fig5' in selected and not (args.results / 'fig5.json').is_file():
+        if 'fig5' in selected and not is_figure5_of(figure5, args.results):
             draw_figure5(figure5, ROOT, args.work_dirs, args.results)
         if 'fig6' in selected:
             draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')

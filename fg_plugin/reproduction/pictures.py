@@ -59,6 +59,12 @@ def draw_figure5(name: RunName, root: Path, work_dirs: Path, results: Path) -> N
     shutil.copyfile(out / 'tsne.png', results / 'fig5.png')
 
 
+def is_figure5_of(name: RunName, results: Path) -> bool:
+    """Return whether Figure 5 is there and shows this run."""
+    path = results / 'fig5.json'
+    return path.is_file() and f'/{name.folder}/' in json.loads(path.read_text())['command']
+
+
 def figure5_page(results: Path, remark: str) -> str:
     """Return the section of Figure 5, empty without its files."""
     path = results / 'fig5.json'

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fg_plugin.reproduction import pictures
-from fg_plugin.reproduction.pictures import draw_figure5, draw_figure6, figure5_page
+from fg_plugin.reproduction.pictures import draw_figure5, draw_figure6, figure5_page, is_figure5_of
 from fg_plugin.reproduction.runs import RunError, RunName
 
 NAME = RunName(pictures.FIGURE5_CONFIG, 2, None)
@@ -51,6 +51,10 @@ def test_figure_5_is_kept_with_its_points(checkout):
     assert kept['command'].startswith(f'python tools/analyze_filters.py configs/{NAME.config}.py work_dirs/')
     assert kept['training_seed'] == 2
     assert (checkout / 'results' / 'fig5.png').read_bytes() == b'picture'
+    assert is_figure5_of(NAME, checkout / 'results')
+    assert not is_figure5_of(NAME._replace(seed=1), checkout / 'results')
+    assert not is_figure5_of(NAME._replace(epochs=5), checkout / 'results')
+    assert not is_figure5_of(NAME, checkout)
     page = figure5_page(checkout / 'results', 'A remark.')
     assert (
         'seed 2, 500 images. With the filters of another of these images, the accuracy falls from 99.0% to 20.0%'
