@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from timm.models import get_model_input_config
 from torch import Tensor, fx, nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -15,6 +14,7 @@ from fg_plugin.convert_convs import build_layers, freeze_convs_, replace_modules
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
 from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, generated_class
 from fg_plugin.generator import FilterGenerator
+from fg_plugin.host_input import ChannelValues, HostInput, host_input
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
 # A small encoder over a thumbnail: about 0.1 % of the multiplications of a ResNet-18 at 224 x 224.
@@ -27,20 +27,6 @@ KERNEL_SIZE = 5
 MIXES_BATCH = {('timm.models.csatv2', 'SpatialTransformerBlock')}
 
 IMAGE_SIZE = 64
-
-
-class HostInput(NamedTuple):
-    """What a network takes.
-
-    Attributes:
-        size: ``(C, H, W)`` of one input.
-        mean: Per channel, for pixels in [0, 1].
-        std: Per channel.
-    """
-
-    size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 def convert_(
@@ -56,9 +42,9 @@ def convert_(
     encoder: Sequence[tuple[int, int]] = ENCODER,
     image_size: int = IMAGE_SIZE,
     reconstruction_weight: float = 0.0,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    input_size: tuple[int, int, int] | None = None,
+    mean: ChannelValues | None = None,
+    std: ChannelValues | None = None,
+    input_size: Sequence[int] | None = None,
 ) -> list[ConvRecord]:
     """Let the convolutions of ``model`` generate their filters for each image, in place.
 
@@ -84,8 +70,8 @@ def convert_(
         reconstruction_weight: Factor of the reconstruction loss (1 in eq. 4). With a weight, there is a decoder, and
             the training loop has to add ``fg_plugin.reconstruction_loss(model)``. Without, the task alone trains the
             encoder.
-        mean: Mean the network's inputs are normalised with, per channel, for pixels in [0, 1]; None for that of a timm
-            model's ``pretrained_cfg``.
+        mean: Mean the network's inputs are normalised with, one value per channel, for pixels in [0, 1]; None for that
+            of a timm model's ``pretrained_cfg``.
         std: Standard deviation, likewise.
         input_size: ``(C, H, W)`` of an input; None for that of a timm model.
 
@@ -125,7 +111,9 @@ def convert_(
         encoder=encoder,
         image_size=image_size,
         reconstruction_weight=reconstruction_weight,
-        input_size=input_size,
+        mean=None if mean is None else host.mean,
+        std=None if std is None else host.std,
+        input_size=None if input_size is None else host.size,
     )
     return selection.records
 
@@ -141,6 +129,8 @@ def plan(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Selection, tuple[int, ...]]:
     """Choose the convolutions that ``convert_`` would convert; return them and the sides of the encoder's levels."""
+    if not isinstance(image_size, int) or image_size < 1:
+        raise ValueError(f'image_size should be an integer >= 1, but got {image_size}.')
     sizes = Autoencoder(host.size[0], KERNEL_SIZE, encoder, None).feature_sizes(image_size)
     selection = select_convs(
         model,
@@ -195,37 +185,6 @@ def freeze_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
     generator: FilterGenerator = model.fg_generator  # type: ignore[assignment]
     freeze_convs_(model, generator.mean_codes([images] if isinstance(images, Tensor) else images))
     _restore_class_(model)
-
-
-def host_input(
-    model: nn.Module,
-    input_size: tuple[int, int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> HostInput:
-    """Return what ``model`` takes: as given, or else as a timm model's configuration says.
-
-    Raises:
-        ValueError: If only one of ``mean`` and ``std`` is given, or none for a network that does not tell itself.
-    """
-    cfg = getattr(model, 'pretrained_cfg', None) or {}
-    if (mean is None) != (std is None):
-        raise ValueError(f'mean and std should be given together, but got mean={mean} and std={std}.')
-    if mean is None and not ('mean' in cfg and 'std' in cfg):
-        raise ValueError(
-            f'mean and std should be given for {type(model).__name__}, which has no pretrained_cfg: the encoder sees '
-            f'pixels in [0, 1]. For inputs in [0, 1] they are mean=(0, 0, 0) and std=(1, 1, 1), for inputs normalised '
-            f'with the statistics of ImageNet (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225).'
-        )
-    if input_size is None:
-        input_size = tuple(get_model_input_config(model)['input_size'])
-    channels = input_size[0]
-    return HostInput(input_size, _per_channel(mean or cfg['mean'], channels), _per_channel(std or cfg['std'], channels))
-
-
-def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    # timm keeps the statistics of RGB for models of other in_chans.
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def _check_convertible(model: nn.Module) -> None:

@@ -24,7 +24,7 @@ default_cfgs: dict[str, DefaultCfg] = {}
 _OPTIONS = tuple(
     name
     for name, parameter in inspect.signature(convert_).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ('mean', 'std')
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 )
 
 

@@ -8,8 +8,8 @@ import timm
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
 from torch import nn
 
-from fg_plugin.convert import host_input
 from fg_plugin.generated_model import GeneratedModel
+from fg_plugin.host_input import host_input
 from fg_plugin.inference.checkpoint_files import read_metadata, unreadable_checkpoint_error
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.tasks import Task, output_names, run_once
@@ -43,7 +43,7 @@ def load_timm_model(
     # The data config is that of the pretrained model, whatever in_chans this one has.
     channels = timm.models.get_model_input_config(model)['input_size'][0]
     size = (channels, *(input_size or config['input_size'][1:]))
-    host = host_input(model, size)
+    host = host_input(model, size, options.get('fg_mean'), options.get('fg_std'))
     task: Task = 'classification' if getattr(model, 'num_classes', 0) else 'features'
     transform = create_transform(**{**config, 'input_size': size, 'mean': host.mean, 'std': host.std})
     return LoadedModel(
