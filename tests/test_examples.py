@@ -43,6 +43,13 @@ def test_converts_fine_tunes_and_saves(finetune, tmp_path):
     assert model.fg_generator.reconstruction_weight == 1
 
 
+def test_heads_and_generator_have_rates_of_their_own(finetune, tmp_path):
+    finetune(*QUICK, '--head', 'residual', '--head-lr', '0', '--generator-lr', '0')
+    model = timm.create_model(f'local-dir:{tmp_path / "out"}', pretrained=True)
+    # It starts at zero, and does not learn here.
+    assert not model.conv1[0].coefficient_head.linear.weight.any()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'error'),
     [
