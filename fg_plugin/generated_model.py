@@ -13,14 +13,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning, is_conditioned
 from fg_plugin.conv_selection import ConvRecord
+from fg_plugin.generated_containers import GENERATOR, container_bases
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.graph_tracing import is_traced, traced_scope
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.plain_checkpoints import accept_plain_weights_, generation_prefixes
-
-GENERATOR = 'fg_generator'
-"""Name of the generator among the children of a converted network."""
 
 # Methods of a host whose first argument is the image. In timm, other methods that begin with 'forward_' go on from the
 # features that these return.
@@ -115,7 +113,6 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
     Its instances stay instances of the host's class. Methods that take images generate the filters first, and run as
     before; ``forward_head`` and the like find the filters that their features were computed with.
     """
-    bases = (GeneratedModel, _container_base(host_class), host_class)
     namespace: dict[str, Any] = {'__module__': host_class.__module__, 'host_class': host_class}
     for name in dir(host_class):
         method = inspect.getattr_static(host_class, name)
@@ -131,7 +128,7 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
             namespace[name] = _measures(method)
         elif name == 'init_weights':
             namespace[name] = _initialises(method)
-    return type(f'FG{host_class.__name__}', tuple(base for base in bases if base is not None), namespace)
+    return type(f'FG{host_class.__name__}', (GeneratedModel, *container_bases(host_class)), namespace)
 
 
 def _generates(method: Callable, remembers: bool) -> Callable:
@@ -268,42 +265,3 @@ def _scope_of(model: GeneratedModel, features: Any) -> AbstractContextManager:
     # Without converted convolutions behind the features, no filters are needed; with them, the layer says what is
     # missing.
     return nullcontext()
-
-
-class _HidesGenerator(nn.Module):
-    """Base of networks that run or list their children: the generator is none of their layers."""
-
-    def _host_modules(self) -> dict[str, nn.Module]:
-        return {name: module for name, module in self._modules.items() if name != GENERATOR}  # type: ignore[misc]
-
-    def __len__(self) -> int:
-        return len(self._host_modules())
-
-
-class _Sequence(_HidesGenerator):
-    def __iter__(self) -> Iterator[nn.Module]:
-        return iter(self._host_modules().values())
-
-    def __getitem__(self, index: int | slice) -> Any:
-        modules = list(self._host_modules().values())[index]
-        return nn.Sequential(*modules) if isinstance(modules, list) else modules
-
-
-class _Mapping(_HidesGenerator):
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._host_modules())
-
-    def keys(self) -> Any:
-        return self._host_modules().keys()
-
-    def items(self) -> Any:
-        return self._host_modules().items()
-
-    def values(self) -> Any:
-        return self._host_modules().values()
-
-
-def _container_base(host_class: type[nn.Module]) -> type[nn.Module] | None:
-    if issubclass(host_class, nn.ModuleDict):
-        return _Mapping
-    return _Sequence if issubclass(host_class, nn.Sequential) else None
