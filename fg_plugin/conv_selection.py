@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch.nn.utils.parametrize as parametrize
 from torch import nn
 
+from fg_plugin.batch_order import disordered_convs
 from fg_plugin.conv_trace import TRACE_BATCH, ConvCall, trace_convs
 from fg_plugin.layers import FilterRepoConv, layer_class
 
@@ -61,6 +62,9 @@ def select_convs(
 ) -> Selection:
     """Choose the convolutions of ``model`` to convert. Nothing is changed.
 
+    Those stay static that do not run once per sample, or whose batch holds several rows per sample (windows, views) in
+    another order than sample by sample.
+
     Args:
         model: The host network.
         level_sizes: Side of each encoder level's feature map.
@@ -91,6 +95,12 @@ def select_convs(
         name: _reason_to_skip(name, conv, calls.get(conv), include, exclude, static or {})
         for name, conv in convs.items()
     }
+    folded = {
+        name: conv for name, conv in convs.items() if not reasons[name] and _batch_sizes(calls[conv]) != {TRACE_BATCH}
+    }
+    if folded:
+        disordered = disordered_convs(model, input_size, {conv: calls[conv] for conv in folded.values()})
+        reasons |= {name: disordered.get(conv, '') for name, conv in folded.items()}
     for pattern in include:
         if reasons.get(pattern):
             raise ValueError(f"include names '{pattern}', which cannot be converted: {reasons[pattern]}.")
@@ -141,9 +151,15 @@ def _reason_to_skip(
         return f'its class {type(conv).__name__} may change its weight before it convolves'
     if call is None:
         return "the model's forward does not call it"
-    if call.in_shape[0] % TRACE_BATCH:
+    if any(len(shape) != 4 for shape in call.in_shapes):
+        return 'it is called with one sample (C, H, W) without a batch'
+    if any(size % TRACE_BATCH for size in _batch_sizes(call)):
         return 'it does not run once per sample'
     return ''
+
+
+def _batch_sizes(call: ConvCall) -> set[int]:
+    return {shape[0] for shape in call.in_shapes}
 
 
 def _list_reasons(reasons: Mapping[str, str]) -> str:

@@ -52,6 +52,10 @@ def convert_(
     as its child ``fg_generator`` and a method ``conditioned_on``. Right after the conversion it computes what it
     computed before, and ``model.parameters()`` holds the new parameters: build the optimizer after it.
 
+    A convolution may run on several rows per sample (windows, views) if those of one sample are next to each other in
+    its batch. Where they are not, it stays static. This is found out in evaluation mode: in training, the network
+    should use the same order.
+
     Args:
         model: Any image network. It should be called with one batch of images ``(B, C, H, W)``.
         include: Patterns (``fnmatch``) of the convolutions to convert; None for all that can be.
