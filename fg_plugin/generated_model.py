@@ -119,7 +119,9 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
         if not inspect.isfunction(method):
             continue
         if name in IMAGE_METHODS:
-            namespace[name] = _generates(method, remembers=name != 'forward')
+            first = _image_parameter(method)
+            if first is not None:
+                namespace[name] = _generates(method, first, remembers=name != 'forward')
         elif name.startswith('forward_'):
             namespace[name] = _goes_on(method)
         elif name == 'prune_intermediate_layers':
@@ -131,9 +133,17 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
     return type(f'FG{host_class.__name__}', (GeneratedModel, *container_bases(host_class)), namespace)
 
 
-def _generates(method: Callable, remembers: bool) -> Callable:
-    first = list(inspect.signature(method).parameters)[1]
+def _image_parameter(method: Callable) -> str | None:
+    kinds = inspect.Parameter
+    parameters = list(inspect.signature(method).parameters.values())
+    # The first is the network itself, unless a decorator hides both behind *args.
+    candidates = parameters[0 if parameters and parameters[0].kind is kinds.VAR_POSITIONAL else 1 :]
+    if not candidates or candidates[0].kind in (kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD):
+        return None
+    return candidates[0].name
 
+
+def _generates(method: Callable, first: str, remembers: bool) -> Callable:
     @wraps(method)
     def generate(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
         images: Any = args[0] if args else kwargs.get(first)
