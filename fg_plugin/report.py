@@ -147,6 +147,8 @@ def _compare(host: nn.Module, converted: Any) -> Report:
         record = record_of.get(name, ConvRecord(name, None, 'it was added after the conversion'))
         layer = converted.get_submodule(name)
         generated = isinstance(layer, FilterRepoConv)
+        if not generated and not record.reason:
+            record = ConvRecord(name, None, 'it was replaced after the conversion')
         rows.append(
             ConvRow(
                 name,

@@ -220,6 +220,18 @@ def test_convolutions_removed_and_added_after_the_conversion():
     assert rows['fc.1'].reason == 'it was added after the conversion'
 
 
+def test_a_convolution_replaced_after_the_conversion_is_static():
+    model = timm.create_model('fg_test_resnet')
+    count = len(fg_plugin.report(model).rows)
+    old = model.conv1[0]
+    model.conv1[0] = nn.Conv2d(3, old.out_channels, 3, 2, 1, bias=False)
+    report = fg_plugin.report(model)
+    row = rows_of(report)['conv1.0']
+    assert (row.reason, row.level) == ('it was replaced after the conversion', None)
+    assert row.before == row.after
+    assert f'{count - 1} of {count} convolutions' in str(report)
+
+
 def test_copies_report_the_same():
     model = timm.create_model('fg_test_resnet')
     assert fg_plugin.report(copy.deepcopy(model)) == fg_plugin.report(model)
