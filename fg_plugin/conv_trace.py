@@ -1,13 +1,13 @@
 """What each convolution of a network sees in one forward."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fg_plugin.quiet_run import quiet_run
+from fg_plugin.shape_run import run_on_shapes
 
 
 class ConvCall(NamedTuple):
@@ -26,7 +26,7 @@ TRACE_BATCH = 2
 
 
 def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.Module, ConvCall]:
-    """Run ``model`` on fake tensors (shapes only, nothing is computed) and record the calls of every convolution.
+    """Run ``model`` for its shapes (nothing is computed) and record the calls of every convolution.
 
     Args:
         model: Any image model. It is left as it is, and its own hooks do not run.
@@ -38,24 +38,18 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
     Raises:
         ValueError: If the model refuses an input of that size; the model's own error is the cause.
     """
+    return run_on_shapes(model, TRACE_BATCH, input_size, _record_calls)
+
+
+@contextmanager
+def _record_calls(model: nn.Module) -> Iterator[dict[nn.Module, ConvCall]]:
     calls: dict[nn.Module, ConvCall] = {}
 
     def record(module: nn.Module, args: tuple, out: torch.Tensor) -> None:
         call = calls.get(module, ConvCall((), tuple(out.shape)))
         calls[module] = call._replace(in_shapes=(*call.in_shapes, tuple(args[0].shape)))
 
-    parameter = next(model.parameters())
-    # The meta device computes shapes only, as fake tensors do, and faster.
-    fake = nullcontext() if parameter.is_meta else FakeTensorMode(allow_non_fake_inputs=True)
-    try:
-        with quiet_run(model), fake:
-            for module in model.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.register_forward_hook(record)
-            model(torch.zeros(TRACE_BATCH, *input_size, dtype=parameter.dtype, device=parameter.device))
-    except Exception as error:
-        raise ValueError(
-            f'The network does not run on a batch of {TRACE_BATCH} inputs of size {tuple(input_size)} (C, H, W): '
-            f'{type(error).__name__}: {error}. Give the input_size it is used with.'
-        ) from error
-    return calls
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(record)
+    yield calls

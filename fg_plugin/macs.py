@@ -1,12 +1,16 @@
 """Counts the multiplications of a network without running it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from fg_plugin.shape_run import run_on_shapes
 
 
 class Macs(NamedTuple):
@@ -36,12 +40,18 @@ def count_macs(model: nn.Module, input_size: tuple[int, int, int], names: Sequen
 
     Nothing is computed. The count is that of the operations on the meta device: attention, which other devices do in
     one operation that is not counted everywhere, is its matrix products there.
+
+    Raises:
+        ValueError: If the model does not run on such an image; its own error is the cause.
     """
-    model = meta_copy(model).eval()
-    # Hooks of the copy are the user's functions still, which do not expect to see this run.
-    for module in model.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
+    (counted,) = run_on_shapes(meta_copy(model), 1, input_size, partial(_count, names))
+    return counted
+
+
+@contextmanager
+def _count(names: Sequence[str], model: nn.Module) -> Iterator[list[Macs]]:
+    """Append to the list, at the end of the block, what ran inside."""
+    counted: list[Macs] = []
     counter = FlopCounterMode(display=False)
     flops = {model.get_submodule(name): 0 for name in names}
 
@@ -54,7 +64,8 @@ def count_macs(model: nn.Module, input_size: tuple[int, int, int], names: Sequen
     for module in flops:
         module.register_forward_pre_hook(enter)
         module.register_forward_hook(leave)
-    with torch.no_grad(), counter:
-        model(torch.zeros(1, *input_size, dtype=next(model.parameters()).dtype, device='meta'))
+    with counter:
+        yield counted
     # A multiplication and its addition count as two operations.
-    return Macs(counter.get_total_flops() // 2, {name: flops[model.get_submodule(name)] // 2 for name in names})
+    modules = {name: flops[model.get_submodule(name)] // 2 for name in names}
+    counted.append(Macs(counter.get_total_flops() // 2, modules))

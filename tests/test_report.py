@@ -245,6 +245,54 @@ def test_attention_and_other_convolutions_of_timm(name):
     assert fg_plugin.report(model) == promised
 
 
+class Plain(nn.Module):
+    """With attention, whose matrix products count."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.register_buffer('scale', torch.ones(8, 1, 1))
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.fc = nn.Linear(8, 5)
+        self.shift = torch.zeros(3, 1, 1)
+
+    def normalise(self, x):
+        return x
+
+    def forward(self, x):
+        tokens = self.depthwise(self.conv(self.normalise(x)) * self.scale).flatten(2).mT
+        return self.fc(nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean(1))
+
+
+class HoldsTensor(Plain):
+    def normalise(self, x):
+        return x - self.shift
+
+
+class MakesTensor(Plain):
+    def normalise(self, x):
+        return x * torch.linspace(0, 1, x.shape[-1])
+
+
+@pytest.mark.parametrize('host', [HoldsTensor, MakesTensor])
+@pytest.mark.parametrize('options', [{}, dict(num_base_filters=2), dict(head='full', reconstruction_weight=1.0)])
+def test_networks_with_tensors_that_are_no_buffers(host, options):
+    expected, model = fg_plugin.report(Plain(), **INPUT, **options), host()
+    promised = fg_plugin.report(model, **INPUT, **options)
+    assert (promised.rows, promised.before, promised.after) == (expected.rows, expected.before, expected.after)
+    fg_plugin.convert_(model, **INPUT, **options)
+    assert fg_plugin.report(model) == promised
+    assert type(model.shift) is torch.Tensor
+
+
+def test_a_converted_network_that_does_not_run_any_more():
+    model = timm.create_model('fg_test_resnet')
+    model.layer4 = nn.Conv2d(1, 1, 1)
+    with pytest.raises(ValueError, match=r'does not run on a batch of 1 input of size \(3, 160, 160\)'):
+        fg_plugin.report(model)
+
+
 def test_feature_networks():
     report = fg_plugin.report(timm.create_model('fg_test_resnet', features_only=True, out_indices=(0, 1)))
     assert report.network == 'FeatureListNet'
