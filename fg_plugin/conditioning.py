@@ -28,10 +28,13 @@ class Conditioning(NamedTuple):
         owner: The module whose layers the codes are for (so that an independent model called inside the scope does
             not take them for its own).
         codes: One tensor ``(B, L_f)`` per level of the encoder; ``B`` = 1 shares one image's filters among a batch.
+        running: Whether the owner computes inside, with inputs that have been checked. What it then passes to its own
+            methods need not be images, or as many.
     """
 
     owner: nn.Module
     codes: tuple[Tensor, ...]
+    running: bool = False
 
 
 class _Scope(threading.local):
@@ -61,6 +64,12 @@ def conditioning_scope(conditioning: Conditioning) -> Iterator[None]:
         _scope.conditioning = previous
 
 
+def is_running(owner: nn.Module) -> bool:
+    """Return whether ``owner`` computes in the current scope."""
+    conditioning = current_conditioning()
+    return conditioning is not None and conditioning.owner is owner and conditioning.running
+
+
 def is_conditioned(owner: nn.Module, batch: int) -> bool:
     """Return whether the filters of ``owner`` are given already, by the open scope.
 
@@ -84,13 +93,14 @@ def _carry_conditioning(checkpoint: Callable) -> Callable:
         conditioning = current_conditioning()
         if conditioning is None:
             return checkpoint(function, *args, **kwargs)
-        owner, num_codes = conditioning.owner, len(conditioning.codes)
+        owner, codes, running = conditioning
+        num_codes = len(codes)
 
         def conditioned_function(*codes_and_args: Any, **function_kwargs: Any) -> Any:
-            with conditioning_scope(Conditioning(owner, codes_and_args[:num_codes])):
+            with conditioning_scope(Conditioning(owner, codes_and_args[:num_codes], running)):
                 return function(*codes_and_args[num_codes:], **function_kwargs)
 
-        return checkpoint(conditioned_function, *conditioning.codes, *args, **kwargs)
+        return checkpoint(conditioned_function, *codes, *args, **kwargs)
 
     carrying_checkpoint.carries_conditioning = True  # type: ignore[attr-defined]
     return carrying_checkpoint

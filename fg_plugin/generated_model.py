@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning, is_conditioned
+from fg_plugin.conditioning import (
+    Conditioning,
+    conditioning_scope,
+    current_conditioning,
+    is_conditioned,
+    is_running,
+)
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generated_containers import GENERATOR, container_bases
 from fg_plugin.generator import FilterGenerator
@@ -150,13 +156,16 @@ def _generates(method: Callable, first: str, remembers: bool) -> Callable:
         if is_traced(images):
             with traced_scope(self, self.fg_generator, method, images):
                 return method(self, *args, **kwargs)
+        if is_running(self):
+            return method(self, *args, **kwargs)
         if not isinstance(images, Tensor) or images.ndim != 4:
             shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"'{first}' should be images (B, C, H, W) to generate filters from, but got {shape}.")
         if is_conditioned(self, images.shape[0]):
-            return method(self, *args, **kwargs)
+            with _running_scope(current_conditioning()):
+                return method(self, *args, **kwargs)
         conditioning = self.condition(images)
-        with conditioning_scope(conditioning):
+        with _running_scope(conditioning):
             out = method(self, *args, **kwargs)
         if remembers and not torch.compiler.is_compiling():
             for leaf in tree_leaves(out):
@@ -174,9 +183,9 @@ def _goes_on(method: Callable) -> Callable:
     @wraps(method)
     def go_on(self: GeneratedModel, *args: Any, **kwargs: Any) -> Any:
         conditioning = current_conditioning()
-        if conditioning is not None and conditioning.owner is self:
-            return method(self, *args, **kwargs)
-        with _scope_of(self, (args, kwargs)):
+        if conditioning is None or conditioning.owner is not self:
+            conditioning = _conditioning_for(self, (args, kwargs))
+        with _running_scope(conditioning):
             return method(self, *args, **kwargs)
 
     return go_on
@@ -264,14 +273,20 @@ def drop_unused_levels_(model: nn.Module, generator: FilterGenerator) -> None:
             layer.level = used.index(layer.level)
 
 
-def _scope_of(model: GeneratedModel, features: Any) -> AbstractContextManager:
+def _conditioning_for(model: GeneratedModel, features: Any) -> Conditioning | None:
     if torch.compiler.is_compiling():
-        return nullcontext()
+        return None
     for leaf in tree_leaves(features):
         if isinstance(leaf, Tensor):
             conditioning = _conditioning_of.get(leaf)
             if conditioning is not None and conditioning.owner is model:
-                return conditioning_scope(conditioning)
+                return conditioning
+    return None
+
+
+def _running_scope(conditioning: Conditioning | None) -> AbstractContextManager:
     # Without converted convolutions behind the features, no filters are needed; with them, the layer says what is
     # missing.
-    return nullcontext()
+    if conditioning is None:
+        return nullcontext()
+    return conditioning_scope(Conditioning(conditioning.owner, conditioning.codes, running=True))

@@ -71,3 +71,84 @@ def test_a_method_whose_signature_a_decorator_hides():
 
     model, expected = converted(Decorated()), converted(Net())
     assert torch.equal(model(images()), expected(images()))
+
+
+class Tokens(Net):
+    """A network that makes tokens of the images, and passes them to a method of its own."""
+
+    inner = 'forward_features'
+
+    def forward_features(self, tokens):
+        return self.fc(tokens.mean(1))
+
+    embed = forward_features
+
+    def forward(self, x):
+        return getattr(self, self.inner)(self.c2(self.c1(x).relu()).flatten(2).transpose(1, 2))
+
+
+class Crops(Net):
+    """A network that passes four crops of each image to a method of its own, one image after the other."""
+
+    inner = 'forward_features'
+
+    def forward_features(self, crops):
+        return self.c2(self.c1(crops).relu()).mean((2, 3))
+
+    embed = forward_features
+
+    def forward(self, x):
+        crops = x.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        return self.fc(getattr(self, self.inner)(crops).unflatten(0, (-1, 4)).mean(1))
+
+
+@pytest.mark.parametrize('cls', [Tokens, Crops])
+@pytest.mark.parametrize('filters_of', ['the input', 'other images', 'one image'])
+def test_inner_methods_take_what_the_networks_forward_gives_them(cls, filters_of):
+    class Renamed(cls):
+        inner = 'embed'
+
+    def call(model):
+        if filters_of == 'the input':
+            return model(images())
+        with model.conditioned_on(images(2 if filters_of == 'other images' else 1, seed=1)):
+            return model(images())
+
+    torch.testing.assert_close(call(converted(cls())), call(converted(Renamed())), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('use_reentrant', [False, True])
+def test_inner_methods_are_recomputed_under_checkpointing(use_reentrant):
+    class Checkpointed(Crops):
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(super().forward, x, use_reentrant=use_reentrant)
+
+    expected, model = converted(Crops()).train(), converted(Checkpointed()).train()
+    for net in (expected, model):
+        net(images().requires_grad_()).square().sum().backward()
+    for parameter, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=0, atol=1e-12)
+
+
+def test_a_call_from_outside_is_still_checked():
+    model = converted(Crops())
+    with model.conditioned_on(images()):
+        with pytest.raises(ValueError, match='but got 2 for 8 inputs'):
+            model(images(8))
+        with pytest.raises(ValueError, match=r"'crops' should be images \(B, C, H, W\)"):
+            model.forward_features(torch.zeros(2, 3))
+
+
+def test_inner_methods_compile_in_one_graph():
+    model = converted(Crops())
+    compiled = torch.compile(model, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(images()), model(images()), rtol=0, atol=1e-12)
+    with model.conditioned_on(images(seed=1)):
+        expected = model(images())
+
+    def conditioned(x, others):
+        with model.conditioned_on(others):
+            return model(x)
+
+    out = torch.compile(conditioned, fullgraph=True, backend='eager')(images(), images(seed=1))
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
