@@ -42,8 +42,9 @@ def run_on_shapes(
             return seen
         except Exception as exception:
             error = exception
+    inputs = f'{batch} input{"s" if batch > 1 else ""} of size {tuple(input_size)} (C, H, W)'
     raise ValueError(
-        f'The network does not run on a batch of {batch} input{"s" if batch > 1 else ""} of size {tuple(input_size)} (C, H, W): '
+        f'The network does not run on a batch of {inputs}: '
         f'{type(error).__name__}: {error}. Give the input_size it is used with.'
     ) from error
 

@@ -35,46 +35,79 @@ class UnknownArchitectureError(ValueError):
 def host_architecture(name: str) -> str:
     """Return the timm architecture behind ``name``, such as ``'resnet18'``, ``'fg_resnet18'`` or with a tag.
 
+    Of a deprecated name, it is the current one. An architecture that was registered after ``import fg_plugin`` gets its
+    ``fg_<name>`` here, at the latest.
+
     Raises:
         UnknownArchitectureError: If there is none (the closest names are given), or it has no convolution.
     """
     architecture = timm_models.get_arch_name(name).removeprefix(PREFIX)
+    if architecture.startswith(PREFIX):
+        raise UnknownArchitectureError(f"'{name}' should have the prefix '{PREFIX}' only once: {architecture}.")
     if not timm_models.is_model(architecture):
         closest = difflib.get_close_matches(architecture, timm_models.list_models(), n=3, cutoff=0.0)
         raise UnknownArchitectureError(
             f"'{name}' is no architecture of timm, with generated filters or without. Closest names: "
             f'{", ".join(closest)}.'
         )
-    if not timm_models.is_model(PREFIX + architecture):
+    deprecated = timm_models.get_deprecated_models()
+    if architecture in deprecated:
+        current = deprecated[architecture]
+        if current is None:
+            raise UnknownArchitectureError(f"timm has removed '{architecture}' without a replacement.")
+        return host_architecture(current)
+    if architecture in _architectures_without_conv():
         raise UnknownArchitectureError(
             f"'{architecture}' has no nn.Conv2d, and so no filters to generate: it embeds patches by a linear layer."
         )
+    _register(architecture)
     return architecture
 
 
 def register_zoo() -> None:
     """Register the names, with the host's pretrained tags. Nothing is instantiated, and a second call does nothing.
 
-    From then on, ``timm.create_model`` says more of an unknown ``fg_`` name than that it is unknown.
+    From then on, ``timm.create_model`` says more of an unknown ``fg_`` name than that it is unknown, and finds those of
+    architectures that are registered later.
     """
     # The name by which create_model looks the function up: timm has no place for a reason of one's own.
     _factory.is_model = _is_model_or_reason  # type: ignore[assignment]
-    without_conv = {name for module in MODULES_WITHOUT_CONV for name in timm_models.list_models(module=module)}
+    without_conv = _architectures_without_conv()
     for name in timm_models.list_models():
-        if name.startswith(PREFIX) or name in without_conv or timm_models.is_model(PREFIX + name):
-            continue
+        if not name.startswith(PREFIX) and name not in without_conv:
+            _register(name)
+    renamed: dict[str, str | None] = {
+        PREFIX + old: PREFIX + new
+        for old, new in timm_models.get_deprecated_models().items()
+        if new and timm_models.is_model(PREFIX + new) and not timm_models.is_model(PREFIX + old)
+    }
+    timm_models.register_model_deprecations(__name__, renamed)
+
+
+def __getattr__(name: str) -> Callable[..., nn.Module]:
+    """Return an entrypoint, which timm expects to find in its module by its name."""
+    if name.startswith(PREFIX) and timm_models.is_model(name):
+        return timm_models.model_entrypoint(name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def _architectures_without_conv() -> set[str]:
+    return {name for module in MODULES_WITHOUT_CONV for name in timm_models.list_models(module=module)}
+
+
+def _register(name: str) -> None:
+    if not timm_models.is_model(PREFIX + name):
         _copy_cfgs(name)
         timm_models.register_model(_entrypoint(name))
 
 
 def _is_model_or_reason(name: str) -> bool:
-    known = timm_models.is_model(name)
-    if not known and name.startswith(PREFIX):
+    if name.startswith(PREFIX) and not timm_models.is_model(name):
         try:
             host_architecture(name)
         except UnknownArchitectureError as error:
             raise RuntimeError(f'Unknown model ({name}): {error}') from None
-    return known
+    return timm_models.is_model(name)
 
 
 def _copy_cfgs(name: str) -> None:
