@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, wraps
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +47,25 @@ class Conversion(NamedTuple):
     input_size: tuple[int, int, int]
 
 
+class _GivesWay:
+    """A method of converted networks that gives way to what the host has under its name.
+
+    The package itself does not call it. No method can do so by itself: the children of a module are looked for last.
+    """
+
+    def __init__(self, method: Callable) -> None:
+        self.method = method
+
+    def __get__(self, model: nn.Module | None, cls: type | None = None) -> Any:
+        if model is None:
+            return self.method
+        name = self.method.__name__
+        for members in (model._modules, model._parameters, model._buffers):
+            if name in members:
+                return members[name]
+        return MethodType(self.method, model)
+
+
 class GeneratedModel(nn.Module):
     """What a converted network can do besides what its class could do before (see ``generated_class``)."""
 
@@ -53,9 +73,10 @@ class GeneratedModel(nn.Module):
     fg_conversion: Conversion
     host_class: type[nn.Module]
 
+    @_GivesWay
     def condition(self, images: Tensor) -> Conditioning:
         """Return the codes of ``images`` (B, C, H, W), normalised as the network's inputs are."""
-        return Conditioning(self, self.fg_generator(images))
+        return _condition(self, images)
 
     @contextmanager
     def conditioned_on(self, images: Tensor) -> Iterator[None]:
@@ -65,7 +86,7 @@ class GeneratedModel(nn.Module):
             images: ``(B, C, H, W)``, normalised as the network's inputs are: one image per input, or a single one
                 whose filters all inputs share.
         """
-        with conditioning_scope(self.condition(images)):
+        with conditioning_scope(_condition(self, images)):
             yield
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
@@ -79,9 +100,11 @@ class GeneratedModel(nn.Module):
             RuntimeError: If ``strict`` and the checkpoint is neither.
         """
         ours = generated_keys(self)
+        # The host's own method may have no such option.
+        options = {'assign': assign} if assign else {}
         if any(key in ours for key in state_dict):
-            return super().load_state_dict(state_dict, strict, assign)
-        result = super().load_state_dict(state_dict, False, assign)
+            return super().load_state_dict(state_dict, strict, **options)
+        result = super().load_state_dict(state_dict, False, **options)
         accept_plain_weights_(self, '', f'{GENERATOR}.', result.missing_keys)
         if strict and (result.missing_keys or result.unexpected_keys):
             raise RuntimeError(
@@ -93,7 +116,27 @@ class GeneratedModel(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         """Copy and pickle by the host's class: this one is made at run time and cannot be found by name."""
-        return _restore, (self.host_class,), self.__dict__
+        # In Python 3.10, only classes that define it have one.
+        get_state: Callable[[], Any] | None = getattr(self, '__getstate__', None)
+        return _restore, (self.host_class,), self.__dict__ if get_state is None else get_state()
+
+
+def _condition(model: GeneratedModel, images: Tensor) -> Conditioning:
+    return Conditioning(model, model.fg_generator(images))
+
+
+def check_names(model: nn.Module) -> None:
+    """Check that ``model`` leaves the names free that its conversion needs.
+
+    Raises:
+        ValueError: If it has an attribute of such a name.
+    """
+    for name in ('conditioned_on', GENERATOR, 'fg_conversion', 'host_class'):
+        if hasattr(model, name):
+            raise ValueError(
+                f"{type(model).__name__} should have no '{name}' of its own, because its conversion adds one. Rename "
+                f'it, or convert the network as the child of another: nn.Sequential(network).'
+            )
 
 
 def _restore(host_class: type[nn.Module]) -> GeneratedModel:
@@ -120,6 +163,9 @@ def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
     before; ``forward_head`` and the like find the filters that their features were computed with.
     """
     namespace: dict[str, Any] = {'__module__': host_class.__module__, 'host_class': host_class}
+    for name, value in vars(GeneratedModel).items():
+        if isinstance(value, _GivesWay) and hasattr(host_class, name):
+            namespace[name] = inspect.getattr_static(host_class, name)
     for name in dir(host_class):
         method = inspect.getattr_static(host_class, name)
         if not inspect.isfunction(method):
@@ -164,7 +210,7 @@ def _generates(method: Callable, first: str, remembers: bool) -> Callable:
         if is_conditioned(self, images.shape[0]):
             with _running_scope(current_conditioning()):
                 return method(self, *args, **kwargs)
-        conditioning = self.condition(images)
+        conditioning = _condition(self, images)
         with _running_scope(conditioning):
             out = method(self, *args, **kwargs)
         if remembers and not torch.compiler.is_compiling():
@@ -215,7 +261,7 @@ def _measures(method: Callable) -> Callable:
         self.fg_generator.eval()
         try:
             with torch.no_grad():
-                conditioning = self.condition(image)
+                conditioning = _condition(self, image)
         finally:
             self.fg_generator.train(training)
         with conditioning_scope(conditioning):
