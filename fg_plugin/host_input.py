@@ -72,7 +72,7 @@ def _check_values(name: str, values: ChannelValues, size: tuple[int, int, int]) 
         numbers = []
     if len(numbers) != size[0] or not all(map(math.isfinite, numbers)):
         raise ValueError(
-            f'{name} should hold {size[0]} values, one per channel of inputs {size} (C, H, W), but got {values}.'
+            f'{name} should hold a number for each of the channels of inputs {size} (C, H, W), but got {values}.'
         )
     return tuple(numbers)
 

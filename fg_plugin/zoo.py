@@ -3,15 +3,17 @@
 import difflib
 import inspect
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from timm import models as timm_models
-from timm.models import DefaultCfg, _factory
-from torch import nn
+from timm.models import DefaultCfg, _factory, adapt_input_conv
+from torch import Tensor, nn
 
 from fg_plugin.convert import convert_
+from fg_plugin.generated_model import GENERATOR
+from fg_plugin.host_input import fit_channels
 
 PREFIX = 'fg_'
 
@@ -135,6 +137,7 @@ def _entrypoint(name: str) -> Callable[..., nn.Module]:
 
 def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     options = _take_options(kwargs)
+    _fit_saved_options_(options, kwargs)
     cfg = kwargs.get('pretrained_cfg')
     # A folder or hub repository written by save_for_hf from a converted network: its weights fit after the conversion.
     source = cfg.get('source') if isinstance(cfg, dict) else getattr(cfg, 'source', None)
@@ -156,9 +159,40 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
             model,
             num_classes=getattr(model, 'num_classes', 0),
             in_chans=model.fg_generator.autoencoder.in_channels,
+            filter_fn=_fit_generator_channels,
             cache_dir=kwargs.get('cache_dir'),
         )
     return model
+
+
+def _fit_saved_options_(options: dict[str, Any], kwargs: Mapping[str, Any]) -> None:
+    """Make what a folder or hub repository says of its inputs fit the ``in_chans`` that is asked for."""
+    saved, channels = kwargs.get('pretrained_model_args') or {}, kwargs.get('in_chans')
+    if channels is None:
+        return
+    for name, value in options.items():
+        # The very object: timm fills in what was saved for what is not given.
+        if value is not None and PREFIX + name in saved and value is saved[PREFIX + name]:
+            if name == 'input_size':
+                options[name] = (channels, *value[1:])
+            elif name in ('mean', 'std'):
+                options[name] = fit_channels(value, channels)
+
+
+def _fit_generator_channels(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Change a saved generator as timm changes the network's first convolution for another number of channels."""
+    prefix = f'{GENERATOR}.autoencoder'
+    autoencoder: Any = model.get_submodule(prefix)
+    first, channels = f'{prefix}.encoder.0.conv.weight', autoencoder.in_channels
+    if first not in state_dict or state_dict[first].shape[1] == channels:
+        return state_dict
+    state_dict[first] = adapt_input_conv(channels, state_dict[first], base_chans=state_dict[first].shape[1])
+    if autoencoder.decoder is not None:
+        last = f'{prefix}.decoder.{len(autoencoder.decoder) - 1}'
+        for name in (f'{last}.weight', f'{last}.bias'):
+            mean = state_dict[name].mean(0, keepdim=True)
+            state_dict[name] = mean.repeat(channels, *[1] * (mean.ndim - 1))
+    return state_dict
 
 
 def _check_out_indices(name: str, out_indices: int | Sequence[int] | None, cause: Exception) -> None:

@@ -53,12 +53,15 @@ def test_statistics_of_a_timm_model_are_averaged_for_other_channels():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(mean=(0.1, 0.9)), r'mean should hold 3 values, one per channel .*but got \(0\.1, 0\.9\)'),
-        (dict(mean=(0.1,)), 'mean should hold 3 values'),
-        (dict(mean=0.5), r'mean should hold 3 values.*but got 0\.5'),
-        (dict(mean=torch.tensor(0.5)), 'mean should hold 3 values'),
-        (dict(mean='abc'), 'mean should hold 3 values'),
-        (dict(mean=(0.5, 0.5, float('nan'))), 'mean should hold 3 values'),
+        (
+            dict(mean=(0.1, 0.9)),
+            r'mean should hold a number for each of the channels of inputs \(3, 32, 32\).*but got \(0\.1, 0\.9\)',
+        ),
+        (dict(mean=(0.1,)), 'mean should hold a number for each'),
+        (dict(mean=0.5), r'mean should hold a number for each.*but got 0\.5'),
+        (dict(mean=torch.tensor(0.5)), 'mean should hold a number for each'),
+        (dict(mean='abc'), 'mean should hold a number for each'),
+        (dict(mean=(0.5, 0.5, float('nan'))), 'mean should hold a number for each'),
         (dict(std=(0, 0, 0)), r'std should be > 0, but got \(0, 0, 0\)'),
         (dict(std=(1, 1, -1)), 'std should be > 0'),
         (dict(std=(58.4,) * 3), r'input_std should hold 3 values for pixels in \[0, 1\]'),
