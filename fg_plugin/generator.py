@@ -1,6 +1,7 @@
 """The image side of filter generation: autoencoder and neck, from images to codes."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,7 @@ class FilterGenerator(nn.Module):
         for name in ('input_mean', 'input_std'):
             self.register_buffer(name, torch.empty(autoencoder.in_channels, 1, 1), persistent=False)
         self.reset_parameters()
+        self.register_load_state_dict_post_hook(_refill)
         self._batch_normalised = any(isinstance(module, nn.BatchNorm2d) for module in self.modules())
         self._pending_loss: Tensor | None = None
 
@@ -157,6 +159,21 @@ class FilterGenerator(nn.Module):
     def __getstate__(self) -> dict:
         """Leave the pending loss out of copies and pickles: it belongs to one step's graph."""
         return {**self.__dict__, '_pending_loss': None}
+
+
+def _refill(generator: FilterGenerator, keys: Any) -> None:
+    """After a checkpoint was loaded, which does not hold the buffers: fill them, where the parameters are now.
+
+    They may be on the meta device still, or without values after ``to_empty``.
+    """
+    parameter = next(generator.parameters())
+    if parameter.is_meta:
+        return
+    for name in ('input_mean', 'input_std'):
+        buffer = getattr(generator, name)
+        if (buffer.device, buffer.dtype) != (parameter.device, parameter.dtype):
+            setattr(generator, name, torch.empty_like(buffer, device=parameter.device, dtype=parameter.dtype))
+    generator.reset_parameters()
 
 
 def _check_normalisation(

@@ -92,3 +92,12 @@ def test_a_layer_with_two_names(init):
     assert set(model.state_dict()) - generated_keys(model) == set(plain(0, shared=True).state_dict())
     model.load_state_dict(plain(0, shared=True).state_dict())
     torch.testing.assert_close(model(images()), plain(0, shared=True)(images()), rtol=0, atol=1e-12)
+
+
+def test_a_network_built_without_values_takes_those_of_a_file():
+    trained = train_heads_(converted())
+    with torch.device('meta'):
+        model = Host()
+    convert_(model.eval(), **HOST)
+    model.load_state_dict(copy.deepcopy(trained.state_dict()), assign=True)
+    assert torch.equal(model(images()), trained(images()))

@@ -10,10 +10,10 @@ from fg_plugin.generator import FilterGenerator, pending_reconstruction_loss, re
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
 
-def make_generator(weight=1.0, image_size=16):
+def make_generator(weight=1.0, image_size=16, mean=None, std=None):
     autoencoder = Autoencoder(1, 3, ((4, 1), (6, 2)), ('up',) if weight else None)
     neck = AEFeatureNeck(autoencoder.channels, autoencoder.feature_sizes(image_size))
-    return FilterGenerator(autoencoder, neck, image_size, weight)
+    return FilterGenerator(autoencoder, neck, image_size, weight, mean, std)
 
 
 def test_codes():
@@ -108,6 +108,36 @@ def test_normalisation_survives_the_meta_device():
     generator.reset_parameters()
     assert generator.input_mean.flatten().tolist() == [0.0]
     assert generator.input_std.flatten().tolist() == [1.0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_normalisation_survives_a_load_onto_the_meta_device(dtype):
+    trained = make_generator(mean=(0.4,), std=(0.2,)).to(dtype)
+    with torch.device('meta'):
+        generator = make_generator(mean=(0.4,), std=(0.2,))
+    generator.load_state_dict(trained.state_dict(), assign=True)
+    images = torch.rand(3, 1, 16, 16, dtype=dtype)
+    for code, expected in zip(generator.eval()(images), trained.eval()(images), strict=True):
+        assert torch.equal(code, expected)
+    assert not any('input_' in key for key in generator.state_dict())
+
+
+def test_normalisation_survives_a_load_after_to_empty():
+    trained = make_generator(mean=(0.4,), std=(0.2,))
+    with torch.device('meta'):
+        generator = make_generator(mean=(0.4,), std=(0.2,))
+    generator.to_empty(device='cpu')
+    generator.input_mean.fill_(float('nan'))
+    outer = nn.Sequential(generator)
+    outer.load_state_dict(nn.Sequential(trained).state_dict())
+    assert torch.equal(generator.input_mean, trained.input_mean)
+
+
+def test_normalisation_waits_for_weights():
+    with torch.device('meta'):
+        generator = make_generator()
+    generator.load_state_dict({}, strict=False, assign=True)
+    assert generator.input_mean.is_meta
 
 
 def test_groups_normalise_each_image_alone():
