@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, resolve_model_data_config
+from timm.models import get_arch_name
 from torch import nn
 
 from fg_plugin.generated_model import GeneratedModel
@@ -21,12 +22,16 @@ def load_timm_model(
 ) -> LoadedModel:
     """Load ``name`` with the weights of ``checkpoint``, see ``load_model``.
 
-    A file that ``fg_plugin.export`` wrote holds the options, and those given here override them.
+    A file that ``fg_plugin.export`` wrote holds the options, and those given here override them. It also holds the
+    pretrained tag of the name, whose classes and normalisation are the network's where ``name`` has none.
     """
     host_architecture(name)
     stored = read_metadata(checkpoint)
-    if stored and stored['source'] != name:
-        raise ValueError(f'checkpoint should belong to {name}, but {checkpoint} was exported from {stored["source"]}')
+    source = stored.get('source', name)
+    if get_arch_name(source) != get_arch_name(name):
+        raise ValueError(f'checkpoint should belong to {name}, but {checkpoint} was exported from {source}')
+    if get_arch_name(name) == name:
+        name = source
     options = {**stored.get('options', {}), **options}
     model = timm.create_model(name, **options).eval()
     with unreadable_checkpoint_error(checkpoint):
