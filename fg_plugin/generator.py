@@ -9,6 +9,14 @@ from torch import Tensor, nn
 
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
+# What undoing a normalisation leaves outside [0, 1].
+ROUNDING = 1e-2
+# Random erasing replaces up to a third of an image by normal noise. Of images that are normalised when they should not
+# be, about half is negative.
+MAX_SHARE_OUTSIDE = 0.4
+# Bright lines on black, in [0, 255], are mostly inside. No noise is as far outside as they are.
+MAX_MEAN_EXCESS = 1.0
+
 
 class FilterGenerator(nn.Module):
     """Turn images into the codes that drive the generated filters, and keep the reconstruction loss.
@@ -79,28 +87,29 @@ class FilterGenerator(nn.Module):
         """Return one code ``(B, L_f)`` per level of the neck for ``inputs`` (B, C, H, W), normalised as the host's are.
 
         In training with a reconstruction weight, the reconstruction loss of these images is kept until
-        ``reconstruction_loss`` takes it.
+        ``reconstruction_loss`` takes it. Its targets are the pixels in [0, 1]; the few that an augmentation such as
+        timm's ``RandomErasing`` puts outside are clamped.
 
         Raises:
-            ValueError: For a wrong number of channels; in training, for pixels outside [0, 1] if there is a
-                reconstruction loss; for a single image in training, which a batch normalisation over 1x1 maps cannot
-                take.
+            ValueError: For a wrong number of channels; in training with a reconstruction loss, if so much is outside
+                [0, 1] that the images must have been normalised in another way than ``input_mean`` and ``input_std``
+                say; for a single image in training, which a batch normalisation over 1x1 maps cannot take.
         """
         self._check_shape(inputs)
         images = inputs * self.input_std + self.input_mean
         reconstructs = self.training and self.reconstruction_weight > 0
-        if reconstructs:
-            _check_range(images)
         if images.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             # Processors cannot resize in half precision with antialias.
             wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
             images = F.interpolate(wide, size, mode='bilinear', antialias=True).to(images.dtype)
+        if reconstructs:
+            _check_range(images)
         features = self.autoencoder.encode(images)
         if reconstructs:
             logits = self.autoencoder.decode(features)
             dtype = torch.promote_types(logits.dtype, torch.float32)
-            loss = F.binary_cross_entropy_with_logits(logits.to(dtype), images.to(dtype))
+            loss = F.binary_cross_entropy_with_logits(logits.to(dtype), images.to(dtype).clamp(0, 1))
             self._pending_loss = self.reconstruction_weight * loss
         return self.neck([features[level] for level in self.levels])
 
@@ -199,13 +208,18 @@ def _check_normalisation(
 def _check_range(images: Tensor) -> None:
     if torch.compiler.is_compiling() or images.is_meta:
         return
-    low, high = (value.item() for value in torch.aminmax(images.detach()))
-    # Undoing a normalisation leaves rounding errors.
-    if low < -1e-2 or high > 1 + 1e-2:
+    images = images.detach()
+    low, high = (value.item() for value in torch.aminmax(images))
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return
+    excess = (images - images.clamp(0, 1)).abs()
+    share = (excess > ROUNDING).float().mean().item()
+    if share > MAX_SHARE_OUTSIDE or excess.mean().item() > MAX_MEAN_EXCESS:
         raise ValueError(
-            f'The targets of the reconstruction loss (eq. 1) should be in [0, 1], but the images are in '
-            f"[{low:.3g}, {high:.3g}]. Give the host's normalisation as input_mean and input_std, or set "
-            f'reconstruction_weight=0.'
+            f'The targets of the reconstruction loss (eq. 1) should be in [0, 1], but {share:.0%} of the pixels are '
+            f'outside, in [{low:.3g}, {high:.3g}]: the images are normalised in another way than was said. Say how: '
+            f'mean and std of fg_plugin.convert_, input_mean and input_std of FGBackboneWrapper. Networks of timm want '
+            f'their own, see timm.data.resolve_model_data_config. Or set reconstruction_weight=0.'
         )
 
 

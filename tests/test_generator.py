@@ -1,9 +1,11 @@
 import copy
 import pickle
+import random
 
 import pytest
 import torch
 from reference import reconstruction_bce
+from timm.data.random_erasing import RandomErasing
 from torch import nn
 
 from fg_plugin.generator import FilterGenerator, pending_reconstruction_loss, reconstruction_loss
@@ -78,13 +80,64 @@ def test_copies_leave_the_pending_loss_behind(copied):
             r'needs images \(B, C, H, W\) of 1 channels, but got an input of shape \(2, 3, 16, 16\)',
         ),
         (torch.rand(1, 1, 16, 16), 'at least 2 images.*but got 1.*drop_last=True'),
-        (torch.full((2, 1, 16, 16), 2.0), r'should be in \[0, 1\], but the images are in \[2, 2\].*input_mean'),
+        (torch.full((2, 1, 16, 16), 2.0), r'should be in \[0, 1\], but 100% of the pixels are outside, in \[2, 2\]'),
         (torch.full((2, 1, 16, 16), -1.0), r'should be in \[0, 1\]'),
     ],
 )
 def test_refuses_images(images, message):
     with pytest.raises(ValueError, match=message):
         make_generator()(images)
+
+
+# Values of an image, as a share of pixels and what they are.
+MNIST = ((0.8, 0.0), (0.1, 0.5), (0.1, 1.0))
+NATURAL = ((0.3, 0.2), (0.4, 0.45), (0.3, 0.8))
+GREY = ((0.5, 0.45), (0.5, 0.55))
+
+
+def images_of(values):
+    flat = torch.cat([torch.full((round(share * 1024),), value) for share, value in values])
+    flat = torch.cat([flat, flat.new_full((1024 - len(flat),), values[0][1])])
+    return flat[torch.randperm(1024, generator=torch.Generator().manual_seed(0))].view(1, 1, 32, 32).repeat(2, 1, 1, 1)
+
+
+@pytest.mark.parametrize('values', [MNIST, NATURAL])
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        lambda pixels: 255 * pixels,
+        lambda pixels: (pixels - 0.45) / 0.225,
+        lambda pixels: 2 * pixels - 1,
+        lambda pixels: (pixels - 0.1307) / 0.3081,
+    ],
+)
+def test_refuses_images_of_another_normalisation(values, wrong):
+    with pytest.raises(ValueError, match='mean and std of fg_plugin.convert_, input_mean and input_std of FG'):
+        make_generator(image_size=32)(wrong(images_of(values)))
+
+
+@pytest.mark.parametrize('mode', ['const', 'rand', 'pixel'])
+@pytest.mark.parametrize('values', [MNIST, NATURAL, GREY])
+def test_random_erasing_of_normalised_images_trains(values, mode):
+    mean, std = (0.45,), (0.225,)
+    generator = make_generator(image_size=32, mean=mean, std=std)
+    torch.manual_seed(0)
+    random.seed(0)
+    erase = RandomErasing(1.0, mode=mode, device='cpu')
+    for _ in range(20):
+        generator(erase((images_of(values) - mean[0]) / std[0]))
+        assert reconstruction_loss(generator).isfinite()
+
+
+def test_targets_are_clamped():
+    generator = make_generator().double()
+    images = torch.rand(3, 1, 16, 16, dtype=torch.float64)
+    images[0, 0, :4] = 1.5
+    images[1, 0, :2] = -0.5
+    generator(images)
+    logits = generator.autoencoder.decode(generator.autoencoder.encode(images))
+    expected = reconstruction_bce(images.clamp(0, 1), logits)
+    torch.testing.assert_close(reconstruction_loss(generator).double(), expected)
 
 
 def test_refuses_a_decoder_that_would_never_run():
