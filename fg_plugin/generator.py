@@ -1,5 +1,6 @@
 """The image side of filter generation: autoencoder and neck, from images to codes."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ class FilterGenerator(nn.Module):
 
     input_mean: Tensor
     input_std: Tensor
+    # Of a reconstruction loss that nothing takes.
+    _has_warned = False
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class FilterGenerator(nn.Module):
         if reconstructs:
             logits = self.autoencoder.decode(features)
             dtype = torch.promote_types(logits.dtype, torch.float32)
+            self._warn_of_a_lost_loss()
             loss = F.binary_cross_entropy_with_logits(logits.to(dtype), images.to(dtype).clamp(0, 1))
             self._pending_loss = self.reconstruction_weight * loss
         return self.neck([features[level] for level in self.levels])
@@ -118,12 +122,13 @@ class FilterGenerator(nn.Module):
         """Return the mean code ``(1, L_f)`` of each level over the images of all batches, in evaluation mode.
 
         Raises:
+            TypeError: If a batch is no tensor.
             ValueError: If there is no image.
         """
         training = self.training
         self.eval()
         try:
-            codes = [self(batch) for batch in batches if len(batch)]
+            codes = [self(batch) for batch in map(_check_batch, batches) if len(batch)]
         finally:
             self.train(training)
         if not codes:
@@ -134,6 +139,18 @@ class FilterGenerator(nn.Module):
         """Keep only what generates filters: without a decoder, there is no reconstruction loss."""
         self.autoencoder.decoder = None
         self.reconstruction_weight = 0.0
+
+    def _warn_of_a_lost_loss(self) -> None:
+        if torch.compiler.is_compiling() or self._has_warned or self._pending_loss is None:
+            return
+        self._has_warned = True
+        warnings.warn(
+            'Nothing has taken the reconstruction loss of the previous training forward, so that it does not train the '
+            'decoder. Add fg_plugin.reconstruction_loss(model) to the loss or, in a config of OpenMMLab, '
+            "dict(type='ReconstructionLossHook') to custom_hooks; without the loss, set reconstruction_weight=0. "
+            'Several forwards before one backward use that of the last.',
+            stacklevel=2,
+        )
 
     def _check_shape(self, inputs: Tensor) -> None:
         if inputs.ndim != 4 or inputs.shape[1] != self.autoencoder.in_channels:
@@ -154,11 +171,6 @@ class FilterGenerator(nn.Module):
         self.levels = tuple(self.levels[position] for position in positions)
         if self.autoencoder.decoder is None:
             self.autoencoder.keep_(self.levels[-1] + 1)
-
-    @property
-    def has_pending_loss(self) -> bool:
-        """Whether there is a reconstruction loss that nothing has taken."""
-        return self._pending_loss is not None
 
     def take_reconstruction_loss(self) -> Tensor | None:
         """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None."""
@@ -203,6 +215,15 @@ def _check_normalisation(
             )
         checked.append(filled)
     return checked[0], checked[1]
+
+
+def _check_batch(batch: Any) -> Tensor:
+    if not isinstance(batch, Tensor):
+        raise TypeError(
+            f'Batches of images should be tensors (B, C, H, W), but got a {type(batch).__name__}. Of a data loader '
+            f'with labels, give the images alone: (images for images, _ in loader).'
+        )
+    return batch
 
 
 def _check_range(images: Tensor) -> None:

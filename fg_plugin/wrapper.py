@@ -1,12 +1,10 @@
 """The wrapper that gives any registered backbone generated filters."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from mmengine.model import BaseModule, PretrainedInit, initialize
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -65,8 +63,6 @@ class FGBackboneWrapper(BaseModule):
     _is_given = False
     # Prefix of the wrapper's keys in the checkpoint of a bare backbone, while it loads one.
     _bare_prefix: str | None = None
-    # Of a reconstruction loss that nothing takes.
-    _has_warned = False
 
     def __init__(
         self,
@@ -120,25 +116,12 @@ class FGBackboneWrapper(BaseModule):
         """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""
         if is_conditioned(self, x.shape[0]):
             return self.backbone(x)
-        self._warn_of_a_lost_loss()
         with conditioning_scope(self.condition(x)):
             return self.backbone(x)
 
     def condition(self, x: Tensor) -> Conditioning:
         """Return the codes of inputs ``x`` (B, C, H, W), normalised as the backbone's inputs are."""
         return Conditioning(self, self.generator(x))
-
-    def _warn_of_a_lost_loss(self) -> None:
-        if torch.compiler.is_compiling() or self._has_warned or not (self.training and self.generator.has_pending_loss):
-            return
-        self._has_warned = True
-        warnings.warn(
-            'Nothing has taken the reconstruction loss of the previous training forward, so that it does not train the '
-            "decoder. Add dict(type='ReconstructionLossHook') to custom_hooks, or fg_plugin.reconstruction_loss(model) "
-            'to the loss; without the loss, set reconstruction_weight=0. Several forwards before one backward use that '
-            'of the last.',
-            stacklevel=3,
-        )
 
     def init_weights(self) -> None:
         """Initialise the backbone by its own rules, as if it were not converted.

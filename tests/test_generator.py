@@ -1,6 +1,7 @@
 import copy
 import pickle
 import random
+import warnings
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from reference import reconstruction_bce
 from timm.data.random_erasing import RandomErasing
 from torch import nn
 
+from fg_plugin import convert_
 from fg_plugin.generator import FilterGenerator, pending_reconstruction_loss, reconstruction_loss
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
@@ -112,7 +114,7 @@ def images_of(values):
     ],
 )
 def test_refuses_images_of_another_normalisation(values, wrong):
-    with pytest.raises(ValueError, match='mean and std of fg_plugin.convert_, input_mean and input_std of FG'):
+    with pytest.raises(ValueError, match=r'mean and std of fg_plugin\.convert_, input_mean and input_std of'):
         make_generator(image_size=32)(wrong(images_of(values)))
 
 
@@ -138,6 +140,39 @@ def test_targets_are_clamped():
     logits = generator.autoencoder.decode(generator.autoencoder.encode(images))
     expected = reconstruction_bce(images.clamp(0, 1), logits)
     torch.testing.assert_close(reconstruction_loss(generator).double(), expected)
+
+
+@pytest.mark.parametrize('batch', [[torch.rand(2, 1, 16, 16), torch.zeros(2)], dict(images=torch.rand(2, 1, 16, 16))])
+def test_the_mean_code_needs_batches_of_images(batch):
+    generator = make_generator()
+    with pytest.raises(TypeError, match=rf'but got a {type(batch).__name__}.*\(images for images, _ in loader\)'):
+        generator.mean_codes([batch])
+    assert generator.training
+
+
+def test_warns_once_of_a_loss_that_nothing_takes():
+    generator, images = make_generator(), torch.rand(2, 1, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        generator(images)
+        reconstruction_loss(generator)
+        generator(images)
+        generator.eval()(images)
+        make_generator(0).train()(images)
+    generator.train()
+    with pytest.warns(UserWarning, match=r'Nothing has taken the reconstruction loss.*ReconstructionLossHook'):
+        generator(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        generator(images)
+
+
+def test_a_converted_network_warns_of_a_loss_that_nothing_takes():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    convert_(model, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 16, 16), reconstruction_weight=1.0)
+    model(torch.rand(2, 3, 16, 16))
+    with pytest.warns(UserWarning, match=r'Add fg_plugin\.reconstruction_loss\(model\) to the loss'):
+        model(torch.rand(2, 3, 16, 16))
 
 
 def test_refuses_a_decoder_that_would_never_run():

@@ -620,7 +620,7 @@ def test_warns_once_of_a_reconstruction_loss_that_nothing_takes():
         wrapper.eval()(images())
         make_wrapper(reconstruction_weight=0)(images())
     wrapper.train()
-    with pytest.warns(UserWarning, match=r"Add dict\(type='ReconstructionLossHook'\) to custom_hooks"):
+    with pytest.warns(UserWarning, match=r"dict\(type='ReconstructionLossHook'\) to custom_hooks"):
         wrapper(images())
     with warnings.catch_warnings():
         warnings.simplefilter('error')
