@@ -104,14 +104,18 @@ class GeneratedModel(nn.Module):
         options = {'assign': assign} if assign else {}
         if any(key in ours for key in state_dict):
             return super().load_state_dict(state_dict, strict, **options)
-        result = super().load_state_dict(state_dict, False, **options)
-        accept_plain_weights_(self, '', f'{GENERATOR}.', result.missing_keys)
-        if strict and (result.missing_keys or result.unexpected_keys):
-            raise RuntimeError(
-                f'The checkpoint should fit {self.host_class.__name__} with generated filters or without, but it has '
-                f'no key of the former and differs from the latter: missing {_shorten(result.missing_keys)}; unknown '
-                f'to the model {_shorten(result.unexpected_keys)}.'
-            )
+        loads: list[Any] = []
+        handle = self.register_load_state_dict_post_hook(lambda _, keys: loads.append(keys))
+        try:
+            result = super().load_state_dict(state_dict, False, **options)
+        except RuntimeError as error:
+            # Of other shapes: it does not tell yet of keys that are missing or unknown.
+            if strict and loads:
+                _accept_plain(self, loads[-1], strict, error)
+            raise
+        finally:
+            handle.remove()
+        _accept_plain(self, result, strict)
         return result
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -119,6 +123,18 @@ class GeneratedModel(nn.Module):
         # In Python 3.10, only classes that define it have one.
         get_state: Callable[[], Any] | None = getattr(self, '__getstate__', None)
         return _restore, (self.host_class,), self.__dict__ if get_state is None else get_state()
+
+
+def _accept_plain(model: GeneratedModel, keys: Any, strict: bool, shapes: RuntimeError | None = None) -> None:
+    accept_plain_weights_(model, '', f'{GENERATOR}.', keys.missing_keys)
+    if not strict or not (keys.missing_keys or keys.unexpected_keys):
+        return
+    others = '' if shapes is None else '; ' + str(shapes).partition('\n\t')[2].replace('\n\t', ' ').removesuffix('.')
+    raise RuntimeError(
+        f'The checkpoint should fit {model.host_class.__name__} with generated filters or without, but it has no key '
+        f'of the former and differs from the latter: missing {_shorten(keys.missing_keys)}; unknown to the model '
+        f'{_shorten(keys.unexpected_keys)}{others}.'
+    ) from shapes
 
 
 def _condition(model: GeneratedModel, images: Tensor) -> Conditioning:

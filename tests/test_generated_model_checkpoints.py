@@ -101,3 +101,32 @@ def test_a_network_built_without_values_takes_those_of_a_file():
     convert_(model.eval(), **HOST)
     model.load_state_dict(copy.deepcopy(trained.state_dict()), assign=True)
     assert torch.equal(model(images()), trained(images()))
+
+
+class Wider(Host):
+    """Another architecture: some keys have other shapes, some are missing, some are unknown."""
+
+    def __init__(self):
+        super().__init__()
+        self.c1 = nn.Conv2d(3, 8, 5)
+        self.c3 = self.c2
+        del self.c2
+
+
+def test_a_file_of_another_architecture_is_described_in_full():
+    message = (
+        r'should fit Host with generated filters or without, but.*missing c2\.weight, c2\.bias; unknown to the model '
+        r'c3\.weight, c3\.bias; size mismatch for c1\.weight: .*\[8, 3, 5, 5\].*\[8, 3, 3, 3\]'
+    )
+    with pytest.raises(RuntimeError, match=message):
+        converted().load_state_dict(Wider().state_dict())
+
+
+def test_a_file_with_other_shapes_alone_names_those():
+    state = plain(0).state_dict()
+    state['fc.weight'] = torch.zeros(7, 8)
+    with pytest.raises(RuntimeError, match=r'size mismatch for fc\.weight') as info:
+        converted().load_state_dict(state)
+    assert 'missing' not in str(info.value)
+    with pytest.raises(RuntimeError, match=r'size mismatch for fc\.weight'):
+        converted().load_state_dict(state, strict=False)
