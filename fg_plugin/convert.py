@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.convert_convs import build_layers, freeze_convs_, replace_modules_, revert_convs_
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
-from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, generated_class
+from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, check_names, generated_class
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.host_input import ChannelValues, HostInput, host_input
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
@@ -205,11 +205,7 @@ def _check_convertible(model: nn.Module) -> None:
         raise ValueError(
             'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'
         )
-    for name in (GENERATOR, 'fg_conversion'):
-        if hasattr(model, name):
-            raise ValueError(
-                f"{type(model).__name__} should have no attribute '{name}' of its own, because its conversion adds one."
-            )
+    check_names(model)
     if next(model.parameters(), None) is None:
         raise ValueError(f'{type(model).__name__} has no parameters, and so no filters to generate.')
 

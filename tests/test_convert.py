@@ -430,7 +430,7 @@ def test_nothing_changes_where_a_late_step_fails(monkeypatch, step):
 def test_a_name_that_the_conversion_needs_is_taken():
     model = Host()
     model.fg_generator = nn.Identity()
-    with pytest.raises(ValueError, match="Host should have no attribute 'fg_generator' of its own"):
+    with pytest.raises(ValueError, match="Host should have no 'fg_generator' of its own"):
         convert_(model, **HOST)
     assert type(model.stem) is nn.Conv2d
 

@@ -202,6 +202,6 @@ def test_patterns_that_match_only_what_is_skipped():
 def test_pixels_out_of_range_for_the_reconstruction_loss():
     model = create('fg_test_resnet', fg_reconstruction_weight=1).train()
     with pytest.raises(
-        ValueError, match=r'targets of the reconstruction loss .* should be in \[0, 1\], but the images'
+        ValueError, match=r'targets of the reconstruction loss .* should be in \[0, 1\], but 100% of the pixels'
     ):
         model(255 * images('test_resnet'))
