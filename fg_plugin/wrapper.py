@@ -14,11 +14,11 @@ from fg_plugin.bare_checkpoints import move_bare_keys_
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
 from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
-from fg_plugin.generated_model import drop_unused_levels_
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.plain_checkpoints import accept_plain_weights_
 from fg_plugin.plain_init import keep_values, plain_convs
+from fg_plugin.unused_levels import drop_unused_levels_
 
 
 @MODELS.register_module()
