@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fg_plugin import convert, generated_model
+from fg_plugin import convert, generated_methods
+from fg_plugin.conditioning import Conditioning
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.layers.coefficient_heads import LowRankHead
 from fg_plugin.sweep import shapes, values
@@ -60,10 +61,10 @@ def test_a_conversion_that_changes_the_output_is_reported(monkeypatch):
 
 
 def test_filters_of_other_samples_are_reported(monkeypatch):
-    def condition(self, images):
-        return generated_model.Conditioning(self, tuple(code.flip(0) for code in self.fg_generator(images)))
+    def condition_on(model, images):
+        return Conditioning(model, tuple(code.flip(0) for code in model.fg_generator(images)))
 
-    monkeypatch.setattr(generated_model.GeneratedModel, 'condition', condition)
+    monkeypatch.setattr(generated_methods, 'condition_on', condition_on)
     failures = run_check(values.check_values, 'test_resnet').failures
     assert [failure.partition(':')[0] for failure in failures] == ['alone']
 
