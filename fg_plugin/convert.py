@@ -183,6 +183,7 @@ def freeze_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
         images: ``(B, C, H, W)``, or batches of them, normalised as the network's inputs are.
 
     Raises:
+        TypeError: If a batch is no tensor.
         ValueError: If ``model`` is not converted, or there is no image.
     """
     _check_converted(model)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.conditioning import Conditioning, conditioning_scope, is_running
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generated_containers import GENERATOR, container_bases
 from fg_plugin.generated_methods import condition_on, generating_methods
@@ -70,6 +70,11 @@ class GeneratedModel(nn.Module):
         """
         with conditioning_scope(condition_on(self, images)):
             yield
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Leave out the generator while the host's own forward runs, which may run its children in turn."""
+        children = super().named_children()
+        return (child for child in children if child[0] != GENERATOR) if is_running(self) else children
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """Load a checkpoint of this network, or one of its host before the conversion.

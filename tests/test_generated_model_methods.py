@@ -152,3 +152,27 @@ def test_inner_methods_compile_in_one_graph():
 
     out = torch.compile(conditioned, fullgraph=True, backend='eager')(images(), images(seed=1))
     torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+class RunsItsChildren(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1 = nn.Conv2d(3, 8, 3)
+        self.c2 = nn.Conv2d(8, 8, 3)
+
+    def forward(self, x):
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+def test_a_network_that_runs_its_children_runs_no_generator():
+    host = RunsItsChildren().double().eval()
+    expected = host(images())
+    convert_(host, **HOST)
+    torch.testing.assert_close(host(images()), expected, rtol=0, atol=1e-12)
+    # All else, such as a move to another device, finds it.
+    assert [name for name, _ in host.named_children()] == ['c1', 'c2', 'fg_generator']
+    assert host.fg_generator in list(host.children())
+    with host.conditioned_on(images(seed=1)):
+        assert host.fg_generator in list(host.children())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fg_plugin.analysis.layer_choice import layers_of
 from fg_plugin.inference import LoadedModel
+from fg_plugin.inference.loaded_model import generator_of
 
 # Of each sample's feature maps. Larger ones are averaged over neighbouring pixels, so that 500 samples fit in memory.
 MAX_MAP_VALUES = 8192
@@ -47,7 +48,7 @@ def record(loaded: LoadedModel, inputs: Tensor, layers: Sequence[str], batch_siz
     handles = [modules[name].register_forward_hook(keep(name)) for name in layers]
     try:
         for batch in inputs.split(batch_size):
-            codes.append(loaded.host.condition(loaded.normalise(batch)).codes)
+            codes.append(generator_of(loaded.host)(loaded.normalise(batch)))
             current.clear()
             answers.append(loaded.answers(batch).cpu())
             for name, out in current.items():

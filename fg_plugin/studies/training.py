@@ -144,7 +144,7 @@ def accuracy(model: nn.Module, data: StudyData, images: Images, others: Tensor |
 @torch.no_grad()
 def _coefficient_variance(model: GeneratedModel, data: StudyData) -> dict[str, float]:
     """Return the variance of each layer's coefficients over samples, relative to their mean square."""
-    codes = model.condition(normalise(data, data.test.pixels[:_VARIATION_IMAGES])).codes
+    codes = model.fg_generator(normalise(data, data.test.pixels[:_VARIATION_IMAGES]))
     variance = {}
     for name, layer in model.named_modules():
         if isinstance(layer, FilterRepoConv):
