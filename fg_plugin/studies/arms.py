@@ -10,6 +10,7 @@ from fg_plugin.macs import count_macs
 from fg_plugin.studies.data import StudyData
 from fg_plugin.studies.networks import (
     WIDTHS,
+    Standardise,
     StemConditioned,
     StudyNet,
     UnitNorm,
@@ -148,6 +149,7 @@ LOWRANK = {'head': 'lowrank', 'rank': 8, 'init': 'orthogonal'}
 
 ARMS: dict[str, Arm] = {
     'static': Arm('static network', lambda data, net: net),
+    'standardised': Arm('static, each image standardised', lambda data, net: nn.Sequential(Standardise(), net)),
     'se': Arm('+ SE', lambda data, net: static(data, attention=True)),
     'condconv': Arm('+ CondConv (4 kernels)', _of_plain(with_condconv)),
     'paper': Arm("FG, the paper's (full head, reconstruction)", generated(**PAPER)),
@@ -222,6 +224,7 @@ ARMS: dict[str, Arm] = {
 STUDIES: dict[str, tuple[str, ...]] = {
     'cost': (
         'static',
+        'standardised',
         'se',
         'condconv',
         'paper',

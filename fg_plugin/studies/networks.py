@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from timm.layers import SEModule
 from torch import Tensor, nn
@@ -49,6 +50,15 @@ class StudyNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
         return self.classifier(self.blocks(x).mean((2, 3)))
+
+
+class Standardise(nn.Module):
+    """Give each image ``(B, C, H, W)`` the mean 0 and the standard deviation 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images of the same shape."""
+        std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
+        return (images - mean) / std.clamp_min(1e-5)
 
 
 class UnitNorm(nn.Module):

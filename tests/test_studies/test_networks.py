@@ -91,6 +91,14 @@ def test_wide_and_narrow_networks_cost_as_much(data):
     assert parameters(target, data) == parameters(without, data)
 
 
+def test_a_standardised_network_does_not_see_contrast(data):
+    model = build('standardised', data).eval()
+    images = data.test.pixels[:4]
+    torch.testing.assert_close(model(0.2 + 0.3 * images), model(images), rtol=1e-4, atol=1e-4)
+    assert torch.isfinite(model(torch.zeros_like(images))).all()
+    assert macs(model, data) == macs(static(data), data)
+
+
 @pytest.mark.parametrize(
     ('name', 'size'),
     [
