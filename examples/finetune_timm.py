@@ -88,10 +88,12 @@ def load_folders(root: str, size: int, mean: tuple, std: tuple) -> tuple[Dataset
 def parameter_groups(model: nn.Module, args: argparse.Namespace) -> list[dict]:
     """Return the parameters by their weight decay and multiple of the learning rate, which timm's schedules heed."""
     multiples = {'fg_generator': args.generator_lr, 'coefficient_head': args.head_lr}
+    kept = model.no_weight_decay() if hasattr(model, 'no_weight_decay') else ()
     groups: dict[tuple, list] = {}
     for name, parameter in model.named_parameters():
         multiple = next((multiple for part, multiple in multiples.items() if part in name), 1.0)
-        groups.setdefault((multiple, 0.05 if parameter.ndim > 1 else 0.0), []).append(parameter)
+        decay = 0.05 if parameter.ndim > 1 and name not in kept else 0.0
+        groups.setdefault((multiple, decay), []).append(parameter)
     return [{'params': params, 'lr_scale': scale, 'weight_decay': decay} for (scale, decay), params in groups.items()]
 
 

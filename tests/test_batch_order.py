@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
+from perturbed import perturb_heads_
 from torch import nn
 
 import fg_plugin
-from fg_plugin import FilterRepoConv, convert_
+from fg_plugin import convert_
 
 INPUT = dict(mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 32, 32))
 NOT_SAMPLE_MAJOR = 'its batch holds 2 rows per sample, which are not next to each other'
@@ -86,15 +87,6 @@ def reasons(model, **options):
     return {record.name: record.reason for record in convert_(model, **INPUT, **options)}
 
 
-def move_heads_(model):
-    torch.manual_seed(1)
-    for layer in model.modules():
-        if isinstance(layer, FilterRepoConv):
-            for parameter in layer.coefficient_head.parameters():
-                parameter.data.add_(0.2 * torch.randn_like(parameter))
-    return model.double().eval()
-
-
 def assert_sample_by_sample(model):
     x = torch.rand(3, *INPUT['input_size'], dtype=torch.float64)
     with torch.no_grad():
@@ -105,7 +97,7 @@ def assert_sample_by_sample(model):
 def test_views_stacked_sample_by_sample_are_converted():
     model = SampleBySample()
     assert reasons(model) == {'c1': '', 'c2': ''}
-    assert_sample_by_sample(move_heads_(model))
+    assert_sample_by_sample(perturb_heads_(model).double().eval())
 
 
 def test_windows_are_converted_and_the_run_leaves_no_trace():
@@ -117,7 +109,7 @@ def test_windows_are_converted_and_the_run_leaves_no_trace():
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
     assert model.calls.device == model.mask.device == torch.device('cpu')
     model.c1._forward_hooks.clear()
-    assert_sample_by_sample(move_heads_(model))
+    assert_sample_by_sample(perturb_heads_(model).double().eval())
 
 
 @pytest.mark.parametrize(
@@ -130,7 +122,7 @@ def test_windows_are_converted_and_the_run_leaves_no_trace():
 def test_others_stay_static(host, static):
     model = host()
     assert reasons(model) == {'c1': '', **static}
-    assert_sample_by_sample(move_heads_(model))
+    assert_sample_by_sample(perturb_heads_(model).double().eval())
     with pytest.raises(ValueError, match=r"include names 'c2', which cannot be converted: it"):
         convert_(host(), **INPUT, include=['c2'])
 

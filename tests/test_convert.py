@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from perturbed import perturb_heads_
 from timm.layers import StdConv2d
 from torch import nn
 
@@ -47,19 +48,10 @@ def images(batch=3, seed=0, dtype=torch.float64):
     return torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def perturb_(model):
-    torch.manual_seed(1)
-    for layer in model.modules():
-        if isinstance(layer, FilterRepoConv):
-            for parameter in layer.coefficient_head.parameters():
-                parameter.data.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
 def make_model(perturbed=True, host=None, **options):
     model = (Host() if host is None else host).double().eval()
     convert_(model, **HOST, **options)
-    return perturb_(model) if perturbed else model
+    return perturb_heads_(model) if perturbed else model
 
 
 class TestConversion:

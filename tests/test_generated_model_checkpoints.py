@@ -5,9 +5,10 @@ import copy
 import pytest
 import timm
 import torch
+from perturbed import perturb_heads_
 from torch import nn
 
-from fg_plugin import FilterRepoConv, convert_
+from fg_plugin import convert_
 from fg_plugin.generated_model import generated_keys
 
 HOST = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), input_size=(3, 32, 32))
@@ -40,15 +41,6 @@ def converted(host=None, **options):
     return model
 
 
-def train_heads_(model):
-    torch.manual_seed(2)
-    for layer in model.modules():
-        if isinstance(layer, FilterRepoConv):
-            for parameter in layer.coefficient_head.parameters():
-                parameter.data.add_(0.2 * torch.randn_like(parameter))
-    return model
-
-
 @pytest.mark.parametrize('head', ['full', 'lowrank', 'residual'])
 def test_a_network_from_scratch_computes_what_the_plain_one_computes(head):
     model = converted(init='orthogonal', head=head)
@@ -68,7 +60,7 @@ def test_a_network_of_timm_from_scratch(tmp_path):
 
 
 def test_trained_heads_over_the_convolutions_weights_stay():
-    model = train_heads_(converted())
+    model = perturb_heads_(converted())
     heads = copy.deepcopy(model.c1.coefficient_head.state_dict())
     model.load_state_dict(plain(0).state_dict())
     assert all(torch.equal(value, heads[key]) for key, value in model.c1.coefficient_head.state_dict().items())
@@ -95,7 +87,7 @@ def test_a_layer_with_two_names(init):
 
 
 def test_a_network_built_without_values_takes_those_of_a_file():
-    trained = train_heads_(converted())
+    trained = perturb_heads_(converted())
     with torch.device('meta'):
         model = Host()
     convert_(model.eval(), **HOST)

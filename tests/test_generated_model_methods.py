@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from perturbed import perturb_heads_
 from torch import nn
 
-from fg_plugin import FilterRepoConv, convert_
+from fg_plugin import convert_
 
 HOST = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), input_size=(3, 32, 32))
 
@@ -28,12 +29,7 @@ def images(batch=2, seed=0):
 def converted(host):
     model = host.double().eval()
     convert_(model, **HOST)
-    torch.manual_seed(1)
-    for layer in model.modules():
-        if isinstance(layer, FilterRepoConv):
-            for parameter in layer.coefficient_head.parameters():
-                parameter.data.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return perturb_heads_(model)
 
 
 class WithoutArguments(Net):

@@ -19,8 +19,6 @@ from fg_plugin.layers.initialization import orthogonal_
 
 HEADS = ('full', 'lowrank', 'residual')
 _UPDATE_HEADS: dict[str, type[LowRankHead] | type[ResidualHead]] = {'lowrank': LowRankHead, 'residual': ResidualHead}
-
-
 # What a host may change of a built convolution.
 _GEOMETRY = ('stride', 'padding', 'dilation', 'padding_mode', '_reversed_padding_repeated_twice')
 
