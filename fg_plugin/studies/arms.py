@@ -157,6 +157,10 @@ ARMS: dict[str, Arm] = {
     'stem': Arm("FG, full head, codes from the network's first block", _of_plain(StemConditioned)),
     'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
     'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
+    'standardised_lowrank': Arm(
+        'FG, low rank (8), each image standardised for its convolutions',
+        lambda data, net: generated(**LOWRANK)(data, nn.Sequential(Standardise(), net)),
+    ),
     'residual': Arm('FG, residual (8), no reconstruction', generated(**RESIDUAL)),
     'residual4': Arm('FG, residual (4), no reconstruction', generated(**{**RESIDUAL, 'rank': 4})),
     'quarter': Arm('FG, full head, M = N/4, reconstruction', generated(**PAPER, num_base_filters=0.25)),
@@ -232,6 +236,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'stem',
         'input',
         'lowrank',
+        'standardised_lowrank',
         'residual',
         'residual4',
         'lowrank_static_start',

@@ -1,6 +1,6 @@
 """The images of a study, as tensors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Images(NamedTuple):
     pixels: Tensor
     labels: Tensor
 
+    def take(self, positions: Tensor) -> 'Images':
+        """Return the images at ``positions`` (n,)."""
+        return Images(self.pixels[positions], self.labels[positions])
+
 
 class StudyData(NamedTuple):
     """What a study trains and tests on.
@@ -37,6 +41,7 @@ class StudyData(NamedTuple):
         unseen: Test images with stronger variations than any in training; None without a variation.
         mean: Per channel, of the training images.
         std: Per channel.
+        unseen_kinds: Positions ``(n,)`` in ``unseen`` of each kind of variation, where there are several.
         network: The network that learns from it, see ``arms.NETWORKS``.
     """
 
@@ -45,6 +50,7 @@ class StudyData(NamedTuple):
     unseen: Images | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    unseen_kinds: Mapping[str, Tensor]
     network: str = 'plain'
 
     @property
@@ -78,14 +84,16 @@ def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = Fal
     base = name if kind is None else name.removesuffix(f'_{kind}')
     load = _LOADERS[base]
     train, test = (load(Path(data_root), split, held_out) for split in ('train', 'val' if held_out else 'test'))
-    unseen = None
+    unseen: Images | None = None
+    unseen_kinds: dict[str, Tensor] = {}
     if kind is not None:
         vary = VARIATIONS[kind]
-        unseen = test._replace(pixels=vary(test.pixels, _seeded(2), True))
-        train = train._replace(pixels=vary(train.pixels, _seeded(0), False))
-        test = test._replace(pixels=vary(test.pixels, _seeded(1), False))
+        pixels, unseen_kinds = vary(test.pixels, _seeded(2), True)
+        unseen = test._replace(pixels=pixels)
+        train = train._replace(pixels=vary(train.pixels, _seeded(0), False).pixels)
+        test = test._replace(pixels=vary(test.pixels, _seeded(1), False).pixels)
     mean, std = (tuple(value.tolist()) for value in (train.pixels.mean((0, 2, 3)), train.pixels.std((0, 2, 3))))
-    return StudyData(train, test, unseen, mean, std)
+    return StudyData(train, test, unseen, mean, std, unseen_kinds)
 
 
 def _seeded(seed: int) -> torch.Generator:

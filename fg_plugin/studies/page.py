@@ -59,6 +59,8 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
             parts.append(remarks.get(f'{folder.name}/{study}', ''))
         if study == 'cost' and rows and costs:
             parts.append(f'![Accuracy and cost](studies/{folder.name}.png)')
+        if study == 'cost':
+            parts += _kinds(arms, results)
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
@@ -87,6 +89,22 @@ def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[s
         f'{cost["training"]:.2f}' if cost else '',
         f'{cost["inference"]:.2f}' if cost else '',
     ]
+
+
+def _kinds(arms: Sequence[str], results: Mapping[str, Results]) -> list[str]:
+    """Return the parts of the page that split the unseen images by their kind, none where they are of one kind."""
+    split = {
+        arm: {seed: result['unseen_by_kind'] for seed, result in results[arm].items() if 'unseen_by_kind' in result}
+        for arm in arms
+        if arm in results
+    }
+    kinds = list(dict.fromkeys(kind for seeds in split.values() for result in seeds.values() for kind in result))
+    rows = [
+        [ARMS[arm].what, str(len(seeds)), *(_mean(seeds, kind) for kind in kinds)]
+        for arm, seeds in split.items()
+        if seeds
+    ]
+    return ['#### Unseen, by kind', markdown_table(['network', 'n', *kinds], rows)] if rows else []
 
 
 def _mean(results: Results, key: str) -> str:

@@ -80,6 +80,9 @@ def train_arm(
     result['train'] = accuracy(model, data, data.train)
     if data.unseen is not None:
         result['unseen'] = accuracy(model, data, data.unseen)
+        if data.unseen_kinds:
+            parts = {kind: data.unseen.take(positions) for kind, positions in data.unseen_kinds.items()}
+            result['unseen_by_kind'] = {kind: accuracy(model, data, part) for kind, part in parts.items()}
     if isinstance(model, GeneratedModel):
         result['swapped'] = accuracy(model, data, data.test, other_images(len(data.test.labels), seed))
         result['variance'] = _coefficient_variance(model, data)

@@ -1,18 +1,34 @@
 """Known variations of images: the paper's argument is that generated filters adapt to them."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-Variation = Callable[[Tensor, torch.Generator, bool], Tensor]
+
+class Varied(NamedTuple):
+    """Images after a variation.
+
+    Attributes:
+        pixels: ``(N, C, H, W)`` in [0, 1].
+        kinds: Positions ``(n,)`` of the images of each kind, by its name; empty for a variation of one kind.
+    """
+
+    pixels: Tensor
+    kinds: dict[str, Tensor]
+
+
+Variation = Callable[[Tensor, torch.Generator, bool], Varied]
+
+CORRUPTIONS = ('noise', 'blur', 'contrast')
 
 _BLUR_STEPS = 8
 
 
-def rotated(images: Tensor, generator: torch.Generator, unseen: bool) -> Tensor:
+def rotated(images: Tensor, generator: torch.Generator, unseen: bool) -> Varied:
     """Rotate each image by an angle of its own, uniform in [-45, 45] degrees (section 4.2); unseen: 45 to 90.
 
     Args:
@@ -29,19 +45,19 @@ def rotated(images: Tensor, generator: torch.Generator, unseen: bool) -> Tensor:
     ratio = images.shape[2] / images.shape[3]
     matrices = torch.stack([cos, sin * ratio, zero, -sin / ratio, cos, zero], 1).view(-1, 2, 3)
     grids = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grids, align_corners=False)
+    return Varied(F.grid_sample(images, grids, align_corners=False), {})
 
 
-def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Tensor:
+def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Varied:
     """Apply noise, blur or a loss of contrast to each image, of a strength of its own; unseen: stronger.
 
     Standard deviations are uniform in [0, 0.3] of white and [0, 1.5] pixels, contrasts in [0.3, 1]; unseen, 0.3 to 0.6,
     1.5 to 3 and 0.15 to 0.3.
     """
-    kinds = torch.randint(3, (len(images),), generator=generator)
+    kinds = torch.randint(len(CORRUPTIONS), (len(images),), generator=generator)
     strength = _uniform(images, generator) + (1 if unseen else 0)
     images = images.clone()
-    noisy, blurred, faded = (kinds == kind for kind in range(3))
+    noisy, blurred, faded = (kinds == kind for kind in range(len(CORRUPTIONS)))
     noise = torch.randn(images.shape, generator=generator)
     images[noisy] += 0.3 * strength[noisy].view(-1, 1, 1, 1) * noise[noisy]
     # The library blurs a batch by one width.
@@ -55,7 +71,8 @@ def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Tenso
     means = images.mean((1, 2, 3), keepdim=True)
     factors = contrast.view(-1, 1, 1, 1)
     images[faded] = (means + (images - means) * factors)[faded]
-    return images.clamp(0, 1)
+    positions = {name: (kinds == kind).nonzero().flatten() for kind, name in enumerate(CORRUPTIONS)}
+    return Varied(images.clamp(0, 1), positions)
 
 
 def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:

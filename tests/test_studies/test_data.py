@@ -18,9 +18,10 @@ def images():
 
 @pytest.mark.parametrize('unseen', [False, True])
 def test_every_image_is_rotated_by_an_angle_of_its_own(images, unseen):
-    out = rotated(images, seeded(), unseen)
-    assert torch.equal(out, rotated(images, seeded(), unseen))
-    assert not torch.equal(out, rotated(images, seeded(1), unseen))
+    out, kinds = rotated(images, seeded(), unseen)
+    assert not kinds
+    assert torch.equal(out, rotated(images, seeded(), unseen).pixels)
+    assert not torch.equal(out, rotated(images, seeded(1), unseen).pixels)
     angles = []
     for image, turned in zip(images, out, strict=True):
         candidates = torch.arange(-90, 90.5, 0.5).tolist()
@@ -36,7 +37,7 @@ def test_every_image_is_rotated_by_an_angle_of_its_own(images, unseen):
 
 
 def test_unseen_corruptions_are_stronger(images):
-    seen, unseen = corrupted(images, seeded(), False), corrupted(images, seeded(), True)
+    (seen, _), (unseen, kinds) = corrupted(images, seeded(), False), corrupted(images, seeded(), True)
     for out in (seen, unseen):
         assert out.min() >= 0
         assert out.max() <= 1
@@ -44,20 +45,21 @@ def test_unseen_corruptions_are_stronger(images):
     changes = [(out - images).abs().mean((1, 2, 3)) for out in (seen, unseen)]
     assert (changes[1] > 0.01).all()
     assert (changes[1] > changes[0]).float().mean() > 0.9
-    kinds = torch.randint(3, (len(images),), generator=seeded())
+    assert sorted(torch.cat(list(kinds.values())).tolist()) == list(range(len(images)))
     contrast = unseen.std((1, 2, 3)) / images.std((1, 2, 3))
-    assert ((contrast[kinds == 2] > 0.14) & (contrast[kinds == 2] < 0.31)).all()
+    assert ((contrast[kinds['contrast']] > 0.14) & (contrast[kinds['contrast']] < 0.31)).all()
     rough = (unseen - unseen.roll(1, 3)).square().mean((1, 2, 3)) > (images - images.roll(1, 3)).square().mean(
         (1, 2, 3)
     )
-    assert rough[kinds == 0].all()
-    assert not rough[kinds == 1].any()
+    assert rough[kinds['noise']].all()
+    assert not rough[kinds['blur']].any()
 
 
 def test_data_sets():
     plain, turned = load_data('digits'), load_data('digits_rotated')
     assert plain.input_size == (1, 28, 28)
     assert plain.unseen is None
+    assert not plain.unseen_kinds
     assert torch.equal(plain.train.labels, turned.train.labels)
     assert not torch.equal(plain.test.pixels, turned.test.pixels)
     assert not torch.equal(turned.unseen.pixels, turned.test.pixels)

@@ -38,6 +38,27 @@ def test_a_seed_tells_the_whole_training(data):
     json.dumps(first)
 
 
+def test_unseen_images_count_by_kind(data):
+    of_each = {'noise': torch.arange(0, 150), 'blur': torch.arange(150, 200)}
+    model, result = train_arm(ARMS['static'], data._replace(unseen_kinds=of_each), RECIPE, 0)
+    by_kind = result['unseen_by_kind']
+    blurred = Images(data.unseen.pixels[150:], data.unseen.labels[150:])
+    assert by_kind['blur'] == accuracy(model, data, blurred)
+    assert result['unseen'] == pytest.approx((150 * by_kind['noise'] + 50 * by_kind['blur']) / 200)
+
+
+def test_standardised_networks_generate_from_the_images_as_they_are(data):
+    model = ARMS['standardised_lowrank'].build(data, static(data)).eval()
+    seen = []
+    model.fg_generator.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    images = data.test.pixels[:2]
+    shown = []
+    model[1].register_forward_pre_hook(lambda module, args: shown.append(args[0]))
+    model(images)
+    assert torch.equal(seen[0], images)
+    assert torch.allclose(shown[0].mean((1, 2, 3)), torch.zeros(2), atol=1e-5)
+
+
 def test_training_learns(data):
     _, result = train_arm(ARMS['static'], data, Recipe(epochs=8, batch_size=32), 0)
     assert result['train'] > 70
@@ -106,6 +127,16 @@ def test_the_page_compares_unseen_variations(tmp_path):
     page = data_page(tmp_path / 'toy', {})
     assert '| unseen | unseen, against static |' in page
     assert '| 53.50 | +3.50 |' in page
+
+
+def test_the_page_splits_unseen_images_by_kind(tmp_path):
+    for seed, result in enumerate([{}, {'unseen_by_kind': {'noise': 40.0, 'blur': 60.5}}]):
+        path = tmp_path / 'toy' / 'static' / f'seed{seed}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({'test': 90.0, 'unseen': 50.0, 'train': 99.0, 'recipe': {'epochs': 10}, **result}))
+    page = ' '.join(data_page(tmp_path / 'toy', {}).split())
+    assert '#### Unseen, by kind | network | n | noise | blur |' in page
+    assert '| static network | 1 | 40.00 | 60.50 |' in page
 
 
 def test_the_page_shows_costs_where_they_are_known(tmp_path):
