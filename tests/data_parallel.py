@@ -1,5 +1,6 @@
 """What one of the processes of tests/test_zoo_distributed.py runs: a new process has to find it by its module."""
 
+import gc
 from pathlib import Path
 
 import timm
@@ -47,4 +48,7 @@ def train_in_a_process(rank: int, folder: Path, reconstruction_weight: float) ->
     images, labels = (part.chunk(PROCESSES)[rank] for part in batch())
     gradients = train(net, images, labels)
     torch.save(gradients, folder / f'gradients{rank}.pt')
+    # It holds the process group, whose threads may abort the process if they live to its end (see fg_plugin.launch).
+    del net
+    gc.collect()
     distributed.destroy_process_group()

@@ -1,7 +1,9 @@
 import argparse
+import weakref
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from mmengine.config import Config
 
 from fg_plugin.hooks import NonFiniteLossError
@@ -90,6 +92,19 @@ def test_the_traceback_is_shown_when_asked(capsys):
     with pytest.raises(SystemExit), reported_errors(show_traceback=True):
         raise ValueError('wrong size')
     assert 'Traceback (most recent call last)' in capsys.readouterr().err
+
+
+def test_the_model_is_gone_when_the_process_group_ends(monkeypatch):
+    class Model:
+        def __init__(self):
+            self.cycle = self
+
+    left = []
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(dist, 'destroy_process_group', lambda: left.append(reference()))
+    with reported_errors(show_traceback=False):
+        reference = weakref.ref(Model())
+    assert left == [None]
 
 
 def test_bugs_keep_their_traceback():

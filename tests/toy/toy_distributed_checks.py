@@ -1,5 +1,6 @@
 """What one of several processes runs in the tests: it finds these by their module."""
 
+import gc
 import json
 
 import timm
@@ -143,4 +144,7 @@ def train_sharded(rank, kind, reconstruction_weight, folder):
     state = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         torch.save(state, folder / 'weights.pt')
+    # They hold the process group, whose threads may abort the process if they live to its end (see fg_plugin.launch).
+    del net, parts
+    gc.collect()
     distributed.destroy_process_group()
