@@ -46,7 +46,7 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
 
     Args:
         folder: Its results.
-        remarks: Sentences by ``'<data>'`` or ``'<data>/<study>'``.
+        remarks: Sentences by ``'<data>'``, ``'<data>/<study>'`` or, on unseen images, ``'<data>/kinds'``.
     """
     results, costs = load_results(folder), load_costs(folder)
     parts = [f'### {folder.name}', _schedule(results), remarks.get(folder.name, '')]
@@ -60,7 +60,7 @@ def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
         if study == 'cost' and rows and costs:
             parts.append(f'![Accuracy and cost](studies/{folder.name}.png)')
         if study == 'cost':
-            parts += _kinds(arms, results)
+            parts += [*_kinds(arms, results), remarks.get(f'{folder.name}/kinds', '')]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
