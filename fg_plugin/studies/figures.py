@@ -30,13 +30,13 @@ def draw_costs(
     figure = Figure(figsize=(15, 4.8), dpi=110, layout='constrained')
     figure.suptitle(title)
     panels = figure.subplots(1, len(PANELS), sharey=True)
-    colours = mpl.colormaps['tab20'].colors  # type: ignore[attr-defined]
+    colours = [colour for name in ('tab20', 'tab20b') for colour in mpl.colormaps[name].colors]  # type: ignore[attr-defined]
     for axes, (cost, label) in zip(panels, PANELS.items(), strict=True):
         for index, name in enumerate(STUDIES['cost']):
             if name not in accuracies or name not in costs:
                 continue
             value = costs[name][cost] / (1e6 if cost == 'macs' else 1)
-            seeds, style = accuracies[name], {'color': colours[index % len(colours)], 'linestyle': ''}
+            seeds, style = accuracies[name], {'color': colours[index], 'linestyle': ''}
             axes.plot([value] * len(seeds), seeds, marker='.', alpha=0.5, **style)
             mean, marker = statistics.fmean(seeds), 'o' if ARMS[name].generates else 's'
             shown = f'{ARMS[name].what} ({mean:.2f}, n = {len(seeds)})'

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from fg_plugin.studies.arms import ARMS, Arm, generated, static
+from fg_plugin.studies.arms import ARMS, STUDIES, Arm, generated, static
 from fg_plugin.studies.data import Images, load_data
 from fg_plugin.studies.figures import PANELS, draw_costs
 from fg_plugin.studies.page import data_page, load_costs
@@ -127,6 +127,14 @@ def test_the_page_compares_unseen_variations(tmp_path):
     page = data_page(tmp_path / 'toy', {})
     assert '| unseen | unseen, against static |' in page
     assert '| 53.50 | +3.50 |' in page
+
+
+def test_every_network_has_a_colour_of_its_own():
+    arms = STUDIES['cost']
+    costs = {arm: dict.fromkeys(PANELS, 1.0) for arm in arms}
+    figure = draw_costs({arm: [50.0] for arm in arms}, costs, 'toy')
+    means = [line for line in figure.axes[0].lines if line.get_label()[0] != '_']
+    assert len({line.get_color() for line in means}) == len(arms)
 
 
 def test_the_page_splits_unseen_images_by_kind(tmp_path):
