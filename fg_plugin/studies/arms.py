@@ -200,6 +200,10 @@ ARMS: dict[str, Arm] = {
     ),
     'full_static_start': Arm('FG, full head, filters static at the start', generated(head='full')),
     'residual_static_start': Arm('FG, residual (8), filters static at the start', generated(head='residual')),
+    'standardised_lowrank_static_start': Arm(
+        'FG, low rank, static at the start, each image standardised for its convolutions',
+        lambda data, net: generated(head='lowrank', rank=8)(data, nn.Sequential(Standardise(), net)),
+    ),
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
@@ -242,6 +246,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'lowrank_static_start',
         'full_static_start',
         'residual_static_start',
+        'standardised_lowrank_static_start',
         'quarter',
         'quarter_static_start',
         'wide_parameters',
