@@ -14,6 +14,7 @@ all data sets is results/studies.md, which RESULTS.md shows.
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from fg_plugin.atomic_write import write_atomically
@@ -23,7 +24,7 @@ from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import StudyData, data_names, load_data
 from fg_plugin.studies.figures import draw_costs
 from fg_plugin.studies.networks import WIDTHS
-from fg_plugin.studies.page import data_page, load_costs, load_results
+from fg_plugin.studies.page import Results, data_page, load_costs, load_results
 from fg_plugin.studies.speed import relative_times
 from fg_plugin.studies.training import Recipe
 from fg_plugin.visualization.figures import save_figure
@@ -89,17 +90,23 @@ def write_page(results: Path) -> None:
     remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
     folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
     for folder in folders:
-        accuracies = {
-            arm: [result['test'] for result in seeds.values()]
-            for arm, seeds in load_results(folder).items()
-            if arm in STUDIES['cost']
-        }
         costs = load_costs(folder)
         if costs:
-            save_figure(draw_costs(accuracies, costs, f'{folder.name}: accuracy and cost'), folder.with_suffix('.png'))
+            figure = draw_costs(accuracies(load_results(folder)), costs, f'{folder.name}: accuracy and cost')
+            save_figure(figure, folder.with_suffix('.png'))
     pages = [data_page(folder, remarks) for folder in folders]
     introduction = [INTRODUCTION, remarks.get('verdict', '')]
     write(results / 'studies.md', '\n\n'.join(part.rstrip() for part in [*introduction, *pages] if part) + '\n')
+
+
+def accuracies(results: Mapping[str, Results]) -> dict[str, dict[str, list[float]]]:
+    """Return the accuracies of the figure, one a seed, by their label and by arm."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for arm in set(results).intersection(STUDIES['cost']):
+        for key, label in {'test': 'test accuracy (%)', 'unseen': 'accuracy on unseen variations (%)'}.items():
+            if values := [result[key] for result in results[arm].values() if key in result]:
+                found.setdefault(label, {})[arm] = values
+    return found
 
 
 def write(path: Path, text: str) -> None:

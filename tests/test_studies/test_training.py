@@ -132,7 +132,7 @@ def test_the_page_compares_unseen_variations(tmp_path):
 def test_every_network_has_a_colour_of_its_own():
     arms = STUDIES['cost']
     costs = {arm: dict.fromkeys(PANELS, 1.0) for arm in arms}
-    figure = draw_costs({arm: [50.0] for arm in arms}, costs, 'toy')
+    figure = draw_costs({'accuracy': {arm: [50.0] for arm in arms}}, costs, 'toy')
     means = [line for line in figure.axes[0].lines if line.get_label()[0] != '_']
     assert len({line.get_color() for line in means}) == len(arms)
 
@@ -159,6 +159,12 @@ def test_the_page_shows_costs_where_they_are_known(tmp_path):
     page = data_page(tmp_path / 'toy', {})
     assert '| 61,000 | 2.50 M | 1.00 | 1.00 |' in ' '.join(page.split())
     assert '](studies/toy.png)' in page
-    figure = draw_costs({'static': [90.0, 92.0], 'unmeasured': [1.0]}, load_costs(tmp_path / 'toy'), 'toy')
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ['static network (91.00, n = 2)']
-    assert {axes.get_xlabel() for axes in figure.axes} == set(PANELS.values())
+    accuracies = {'test': {'static': [90.0, 92.0], 'unmeasured': [1.0]}, 'unseen': {'static': [50.0]}}
+    figure = draw_costs(accuracies, load_costs(tmp_path / 'toy'), 'toy')
+    legends = [axes.get_legend().get_texts() for axes in figure.axes if axes.get_legend()]
+    assert [[text.get_text() for text in texts] for texts in legends] == [
+        ['static network (91.00, n = 2)'],
+        ['static network (50.00, n = 1)'],
+    ]
+    assert [axes.get_ylabel() for axes in figure.axes] == ['test', '', '', 'unseen', '', '']
+    assert {axes.get_xlabel() for axes in figure.axes} == {'', *PANELS.values()}
