@@ -90,10 +90,9 @@ def write_page(results: Path) -> None:
     remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
     folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
     for folder in folders:
-        costs = load_costs(folder)
-        if costs:
-            figure = draw_costs(accuracies(load_results(folder)), costs, f'{folder.name}: accuracy and cost')
-            save_figure(figure, folder.with_suffix('.png'))
+        costs, found = load_costs(folder), accuracies(load_results(folder))
+        if costs and found:
+            save_figure(draw_costs(found, costs, f'{folder.name}: accuracy and cost'), folder.with_suffix('.png'))
     pages = [data_page(folder, remarks) for folder in folders]
     introduction = [INTRODUCTION, remarks.get('verdict', '')]
     write(results / 'studies.md', '\n\n'.join(part.rstrip() for part in [*introduction, *pages] if part) + '\n')

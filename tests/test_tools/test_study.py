@@ -22,6 +22,14 @@ def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
     assert set(costs) == {'static', 'lowrank', 'residual'}
 
 
+def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
+    arguments = ['heads', '--arms', 'lowrank_rank2', '--seeds', '0', '--epochs', '1', '--results', tmp_path, '--costs']
+    ended = run_tool('study', *arguments, '--work-dir', tmp_path / 'work')
+    assert ended.returncode == 0, ended.stderr
+    assert '| FG, low rank (2) ' in (tmp_path / 'studies.md').read_text()
+    assert not (tmp_path / 'studies' / 'digits.png').exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [(['cost', '--data', 'mnist_turned'], 'invalid choice'), (['warm', '--data', 'mnist'], 'MNIST is incomplete')],
