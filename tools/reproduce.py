@@ -24,7 +24,7 @@ from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
-from fg_plugin.reproduction.summary import Cell, cells, chosen_runs
+from fg_plugin.reproduction.summary import Cell, cells, cells_of_other_schedules, chosen_runs
 from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
 from fg_plugin.visualization.figures import save_figure
 
@@ -35,7 +35,8 @@ INTRODUCTION = """# Results beside the paper's
 Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's `metrics.json` holds its command, seed,
 versions and hardware, its `curves.json` the training and test curves. Ours are the mean ± the standard deviation over n
 seeds, measured on the test set after the last epoch: every seed that was run counts, and none is chosen by its result.
-Where the schedule was shorter than the config's, the column of epochs says so.
+Where the schedule was shorter than the config's, the column of epochs says so. Of a config that was trained with several
+schedules, a table shows the longest, and the others follow below it.
 """
 
 
@@ -118,10 +119,15 @@ def report(results: Path) -> None:
         found = cells(table, results / 'runs')
         if not any(cell.values for cell in found):
             continue
-        section = table_page(name, table, found, remarks)
+        others = cells_of_other_schedules(table, results / 'runs')
+        section = table_page(name, table, found, remarks, others)
         figure = draw(table, found, results / 'runs')
         save_figure(figure, results / f'{name}.png')
-        data = {'title': table.title, 'cells': [cell.to_dict() for cell in found]}
+        data = {
+            'title': table.title,
+            'cells': [cell.to_dict() for cell in found],
+            'other_schedules': [cell.to_dict() for cell in others],
+        }
         write(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
         write(results / f'{name}.md', section)
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')

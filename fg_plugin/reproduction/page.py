@@ -6,7 +6,9 @@ from fg_plugin.reproduction.paper import Table
 from fg_plugin.reproduction.summary import Cell, schedule
 
 
-def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[str, str]) -> str:
+def table_page(
+    name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[str, str], others: Sequence[Cell] = ()
+) -> str:
     """Return the section of one table.
 
     Args:
@@ -14,22 +16,10 @@ def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[
         table: The table.
         cells: Its cells.
         remarks: Sentences about it, by its name or ``'<name>/<row>/<column>'``.
+        others: Cells of the runs with other schedules than those in ``cells``.
     """
     lines = [f'## {_heading(name)}: {table.title}', '']
-    lines += _row(['', '', 'paper', 'ours', 'n', 'epochs', 'difference'])
-    lines += _row(['---'] * 7)
-    for cell in cells:
-        lines += _row(
-            [
-                cell.row,
-                cell.column,
-                _number(cell.paper),
-                _ours(cell),
-                str(len(cell.values)),
-                '' if cell.epochs is None else schedule(cell.epochs, table.epochs),
-                '' if cell.difference is None else f'{cell.difference:+.2f}',
-            ]
-        )
+    lines += _rows(table, cells)
     of_cells = [
         f'- {cell.row}, {cell.column}: {remarks[key]}'
         for cell in cells
@@ -43,6 +33,7 @@ def table_page(name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[
         remarks.get(name, ''),
         '\n'.join(of_cells),
         f'Not run yet: {missing}.' if missing else '',
+        '\n'.join(['Other schedules, with runs of their own:', '', *_rows(table, others)]) if others else '',
     ]
     return '\n\n'.join(['\n'.join(lines), *filter(None, paragraphs)]) + '\n'
 
@@ -52,6 +43,23 @@ def _heading(name: str) -> str:
         if name.startswith(prefix):
             return f'{word} {name.removeprefix(prefix)}'
     return name.capitalize()
+
+
+def _rows(table: Table, cells: Sequence[Cell]) -> list[str]:
+    lines = [*_row(['', '', 'paper', 'ours', 'n', 'epochs', 'difference']), *_row(['---'] * 7)]
+    for cell in cells:
+        lines += _row(
+            [
+                cell.row,
+                cell.column,
+                _number(cell.paper),
+                _ours(cell),
+                str(len(cell.values)),
+                '' if cell.epochs is None else schedule(cell.epochs, table.epochs),
+                '' if cell.difference is None else f'{cell.difference:+.2f}',
+            ]
+        )
+    return lines
 
 
 def _row(values: Sequence[str]) -> list[str]:

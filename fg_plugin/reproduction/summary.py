@@ -1,10 +1,11 @@
 """Numbers over seeds, beside the paper's."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fg_plugin.reproduction.paper import Table
+from fg_plugin.reproduction.paper import Quantity, Table
 from fg_plugin.reproduction.runs import Run, finished_runs
 
 
@@ -48,28 +49,38 @@ class Cell(NamedTuple):
         return {**self._asdict(), 'values': {str(seed): value for seed, value in self.values.items()}, **numbers}
 
 
+def schedules(config: str, results: Path) -> list[list[Run]]:
+    """Return the runs of a config by schedule: those of full length, then from the longest to the shortest."""
+    groups = finished_runs(config, results)
+    keys = sorted(groups, key=lambda epochs: float('-inf') if epochs is None else -epochs)
+    return [groups[key] for key in keys]
+
+
 def chosen_runs(config: str, results: Path) -> list[Run]:
     """Return the runs of a config that its table shows: those of full length, or else the longest ones."""
-    groups = finished_runs(config, results)
-    if not groups:
-        return []
-    return groups[None] if None in groups else groups[max(key for key in groups if key is not None)]
+    return next(iter(schedules(config, results)), [])
 
 
 def cells(table: Table, results: Path) -> list[Cell]:
     """Return the cells of a table, row by row; a cell without a finished run has no values."""
     runs = {column: chosen_runs(config, results) for column, config in table.columns.items()}
-    found = []
-    for quantity in table.quantities:
-        for column, group in runs.items():
-            measured = {run.seed: run.value(quantity) for run in group}
-            values = {seed: value for seed, value in measured.items() if value is not None}
-            metrics = group[0].metrics if group else {}
-            paper = table.paper.get((quantity.label, column))
-            found.append(Cell(quantity.label, column, paper, values, metrics.get('epochs'), metrics.get('parameters')))
-    return found
+    return [_cell(table, quantity, column, group) for quantity in table.quantities for column, group in runs.items()]
+
+
+def cells_of_other_schedules(table: Table, results: Path) -> list[Cell]:
+    """Return the cells of all runs that the table does not show, as another schedule of theirs takes precedence."""
+    runs = [(column, group) for column, config in table.columns.items() for group in schedules(config, results)[1:]]
+    return [_cell(table, quantity, column, group) for quantity in table.quantities for column, group in runs]
 
 
 def schedule(epochs: int, full: int) -> str:
     """Return how many epochs were trained, such as ``'5 of 30'``."""
     return str(epochs) if epochs == full else f'{epochs} of {full}'
+
+
+def _cell(table: Table, quantity: Quantity, column: str, group: Sequence[Run]) -> Cell:
+    measured = {run.seed: run.value(quantity) for run in group}
+    values = {seed: value for seed, value in measured.items() if value is not None}
+    metrics = group[0].metrics if group else {}
+    paper = table.paper.get((quantity.label, column))
+    return Cell(quantity.label, column, paper, values, metrics.get('epochs'), metrics.get('parameters'))

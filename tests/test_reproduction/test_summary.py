@@ -6,7 +6,7 @@ import pytest
 from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import Quantity, Table
-from fg_plugin.reproduction.summary import cells, chosen_runs
+from fg_plugin.reproduction.summary import cells, cells_of_other_schedules, chosen_runs
 
 TABLE = Table(
     title='accuracy',
@@ -68,6 +68,27 @@ def test_the_page_shows_the_papers_number_and_ours(keep):
     assert '| last | static | 90.00 | 91.50 ± 0.71 | 2 | 2 | +1.50 |' in page
     assert '| last | generated | 95.00 | 81.00 | 1 | 1 of 2 | -14.00 |' in page
     assert 'Parameters: 1,234 (static), 1,234 (generated).\n\nAbout all.\n\n- last, generated: Too short.' in page
+
+
+def test_the_page_shows_the_other_schedules_below(keep):
+    keep('net', 0, 80.0, 91.0)
+    keep('net-10ep', 0, 80.0, 93.0, epochs=10)
+    results = keep('net-1ep', 0, 70.0, 70.0, epochs=1)
+    keep('net-1ep', 1, 72.0, 72.0, epochs=1)
+    keep('fg_net-1ep', 0, 81.0, 81.0, epochs=1)
+    others = cells_of_other_schedules(TABLE, results)
+    assert [(cell.row, cell.column, cell.epochs) for cell in others] == [
+        ('first', 'static', 10),
+        ('first', 'static', 1),
+        ('last', 'static', 10),
+        ('last', 'static', 1),
+    ]
+    page = table_page('table9', TABLE, cells(TABLE, results), {}, others)
+    shown, below = page.split('Other schedules, with runs of their own:\n\n')
+    assert '| last | static | 90.00 | 91.00 | 1 | 2 | +1.00 |' in shown
+    assert '| last | static | 90.00 | 71.00 ± 1.41 | 2 | 1 of 2 | -19.00 |' in below
+    assert '91.00' not in below
+    assert below.startswith('|  |  | paper |')
 
 
 def test_the_page_names_what_was_not_run(keep):
