@@ -10,10 +10,14 @@ from torch import Tensor
 
 from fg_plugin.datasets import CIFAR10InMemory, DigitsInMemory, MNISTInMemory
 from fg_plugin.datasets.in_memory import InMemoryDataset
+from fg_plugin.studies.augmentation import shifted_and_mirrored
 from fg_plugin.studies.variations import VARIATIONS
 
 # As the classical rotated MNIST: so few training images that a network can still be told from a better one.
 MNIST_IMAGES = 12_000
+
+# Digits are not mirrored.
+AUGMENTED = 'cifar10_16_augmented'
 
 
 class Images(NamedTuple):
@@ -43,6 +47,7 @@ class StudyData(NamedTuple):
         std: Per channel.
         unseen_kinds: Positions ``(n,)`` in ``unseen`` of each kind of variation, where there are several.
         network: The network that learns from it, see ``arms.NETWORKS``.
+        augment: Changes the images of a training step, by random numbers of a generator; None leaves them.
     """
 
     train: Images
@@ -52,6 +57,7 @@ class StudyData(NamedTuple):
     std: tuple[float, ...]
     unseen_kinds: Mapping[str, Tensor]
     network: str = 'plain'
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -62,7 +68,8 @@ class StudyData(NamedTuple):
 
 def data_names() -> list[str]:
     """Return the names that ``load_data`` takes."""
-    return [f'{base}{suffix}' for base in _LOADERS for suffix in ('', *(f'_{kind}' for kind in VARIATIONS))]
+    varied = [f'{base}{suffix}' for base in _LOADERS for suffix in ('', *(f'_{kind}' for kind in VARIATIONS))]
+    return [*varied, AUGMENTED]
 
 
 def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = False) -> StudyData:
@@ -70,7 +77,8 @@ def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = Fal
 
     Args:
         name: One of ``data_names()``, such as ``'mnist_rotated'``. Variations are drawn once for each image, by a fixed
-            seed: training and test images stay the same for all networks and epochs.
+            seed: training and test images stay the same for all networks and epochs. Those of ``AUGMENTED`` are as they
+            are, and change anew in each step of the training.
         data_root: Folder of the data sets.
         held_out: Test on a part of the training set, which is not trained on, to choose settings by.
 
@@ -80,6 +88,8 @@ def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = Fal
     """
     if name not in data_names():
         raise ValueError(f'The data of a study should be one of {", ".join(data_names())}, but got {name!r}.')
+    if name == AUGMENTED:
+        return load_data('cifar10_16', data_root, held_out=held_out)._replace(augment=shifted_and_mirrored)
     kind = next((kind for kind in VARIATIONS if name.endswith(f'_{kind}')), None)
     base = name if kind is None else name.removesuffix(f'_{kind}')
     load = _LOADERS[base]

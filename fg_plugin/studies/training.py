@@ -50,7 +50,7 @@ def train_arm(
         arm: What to build.
         data: The images.
         recipe: Of the training, and for a warm start of the training before it.
-        seed: Of the weights and of the order of the images.
+        seed: Of the weights, and of the order of the images and their augmentation.
         start: Weights of the trained static network, which a warm start needs.
 
     Raises:
@@ -69,11 +69,11 @@ def train_arm(
     optimizer = torch.optim.AdamW(_groups(model, arm, recipe))
     rates = [group['lr'] for group in optimizer.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, recipe.epochs * batches, pct_start=0.2)
-    shuffle = torch.Generator().manual_seed(seed)
+    draws = torch.Generator().manual_seed(seed)
     curve = []
     for epoch in range(recipe.epochs):
         began = time.process_time()
-        loss = _train_epoch(model, data, recipe, optimizer, schedule, shuffle)
+        loss = _train_epoch(model, data, recipe, optimizer, schedule, draws)
         seconds = time.process_time() - began
         curve.append({'epoch': epoch + 1, 'loss': loss, 'test': accuracy(model, data, data.test), 'seconds': seconds})
     result = {'recipe': recipe._asdict(), 'curve': curve, 'test': curve[-1]['test']}
@@ -90,13 +90,16 @@ def train_arm(
 
 
 def _train_epoch(
-    model: nn.Module, data: StudyData, recipe: Recipe, optimizer: Any, schedule: Any, shuffle: torch.Generator
+    model: nn.Module, data: StudyData, recipe: Recipe, optimizer: Any, schedule: Any, draws: torch.Generator
 ) -> float:
     model.train()
     total = 0.0
-    order = torch.randperm(len(data.train.labels), generator=shuffle)
+    order = torch.randperm(len(data.train.labels), generator=draws)
     for index in order.split(recipe.batch_size):
-        loss = F.cross_entropy(model(normalise(data, data.train.pixels[index])), data.train.labels[index])
+        pixels = data.train.pixels[index]
+        if data.augment is not None:
+            pixels = data.augment(pixels, draws)
+        loss = F.cross_entropy(model(normalise(data, pixels)), data.train.labels[index])
         total += loss.item() * len(index)
         reconstruction = pending_reconstruction_loss(model)
         if reconstruction is not None:

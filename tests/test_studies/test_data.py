@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from fg_plugin.studies.data import data_names, load_data
+from fg_plugin.studies.augmentation import MAX_SHIFT, shifted_and_mirrored
+from fg_plugin.studies.data import AUGMENTED, data_names, load_data
 from fg_plugin.studies.variations import corrupted, rotated
 
 
@@ -53,6 +54,37 @@ def test_unseen_corruptions_are_stronger(images):
     )
     assert rough[kinds['noise']].all()
     assert not rough[kinds['blur']].any()
+
+
+def test_every_image_is_shifted_and_mirrored_by_itself(images):
+    out = shifted_and_mirrored(images, seeded())
+    assert torch.equal(out, shifted_and_mirrored(images, seeded()))
+    assert not torch.equal(out, shifted_and_mirrored(images, seeded(1)))
+    found = []
+    shifts = range(-MAX_SHIFT, MAX_SHIFT + 1)
+    for image, changed in zip(images, out, strict=True):
+        candidates = {
+            (down, right, mirror): functional.affine(
+                functional.horizontal_flip(image) if mirror else image, 0.0, [right, down], 1.0, [0.0, 0.0]
+            )
+            for down in shifts
+            for right in shifts
+            for mirror in (False, True)
+        }
+        (change,) = (change for change, candidate in candidates.items() if torch.equal(candidate, changed))
+        found.append(change)
+    for position, values in enumerate((shifts, shifts, (False, True))):
+        assert {change[position] for change in found} == set(values)
+
+
+def test_augmented_data_is_the_plain_one_until_it_is_trained_on(monkeypatch):
+    plain = load_data('digits')
+    monkeypatch.setattr('fg_plugin.studies.data._LOADERS', {'cifar10_16': lambda root, split, held_out: plain.train})
+    data = load_data(AUGMENTED)
+    assert AUGMENTED in data_names()
+    assert data.augment is shifted_and_mirrored
+    assert torch.equal(data.train.pixels, plain.train.pixels)
+    assert load_data('cifar10_16').augment is None
 
 
 def test_data_sets():

@@ -38,6 +38,22 @@ def test_a_seed_tells_the_whole_training(data):
     json.dumps(first)
 
 
+def test_training_images_alone_are_augmented_anew_in_each_step(data):
+    seen = []
+
+    def darkened(pixels, draws):
+        factors = torch.rand(len(pixels), 1, 1, 1, generator=draws)
+        seen.append(factors)
+        return pixels * factors
+
+    _, plain = train_arm(ARMS['static'], data, RECIPE, 0)
+    model, result = train_arm(ARMS['static'], data._replace(augment=darkened), RECIPE, 0)
+    steps = RECIPE.epochs * -(-len(data.train.labels) // RECIPE.batch_size)
+    assert len({factors.sum().item() for factors in seen}) == steps
+    assert result['curve'][0]['loss'] != plain['curve'][0]['loss']
+    assert result['train'] == accuracy(model, data, data.train)
+
+
 def test_unseen_images_count_by_kind(data):
     of_each = {'noise': torch.arange(0, 150), 'blur': torch.arange(150, 200)}
     model, result = train_arm(ARMS['static'], data._replace(unseen_kinds=of_each), RECIPE, 0)
