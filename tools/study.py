@@ -22,7 +22,7 @@ from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS, ENCODER, NETWORKS, STUDIES, macs, parameters, static
 from fg_plugin.studies.augmentation import MAX_SHIFT
 from fg_plugin.studies.cells import Cells
-from fg_plugin.studies.data import AUGMENTED, StudyData, data_names, load_data
+from fg_plugin.studies.data import StudyData, data_names, load_data
 from fg_plugin.studies.figures import draw_costs
 from fg_plugin.studies.networks import WIDTHS
 from fg_plugin.studies.page import Results, data_page, load_costs, load_results
@@ -121,14 +121,14 @@ Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.jo
 sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1 and a quarter of the channels in its
 stages. The generators are smaller than the default: their encoder has {_ENCODER_WIDTHS} channels, and sees
 the image in full size. All networks of a section are trained by one recipe: AdamW with a one-cycle learning rate, for
-{Recipe().epochs} epochs if the section says nothing else, without augmentation; in `{AUGMENTED}`, each training
-image is shifted by up to {MAX_SHIFT} pixels and mirrored at random, anew in each epoch. Accuracies are in percent,
-mean ± standard deviation over n seeds. `against static`: difference to the static network of the same seed. `unseen`:
-test images with stronger variations than any in training. `swapped`: with the filters of another image; the closer to
-`test`, the less the filters depend on their image. In those named `..._held_out`, all of it is measured on a part of
-the training set that was not trained on, to choose settings by. Parameters and MACs are those of inference, times
-multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from a trained static network
-for half as many epochs, with a third of the learning rate."""
+{Recipe().epochs} epochs if the section says nothing else, without augmentation; in those named `..._augmented`, each
+training image is shifted by up to {MAX_SHIFT:.1%} of its size and mirrored at random, anew in each epoch. Accuracies
+are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of the same
+seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of another image;
+the closer to `test`, the less the filters depend on their image. In those named `..._held_out`, all of it is measured
+on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are those of
+inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from a
+trained static network for half as many epochs, with a third of the learning rate."""
 
 
 if __name__ == '__main__':

@@ -16,8 +16,8 @@ from fg_plugin.studies.variations import VARIATIONS
 # As the classical rotated MNIST: so few training images that a network can still be told from a better one.
 MNIST_IMAGES = 12_000
 
-# Digits are not mirrored.
-AUGMENTED = 'cifar10_16_augmented'
+# What may be mirrored: no digits.
+AUGMENTABLE = ('cifar10', 'cifar10_16')
 
 
 class Images(NamedTuple):
@@ -69,16 +69,16 @@ class StudyData(NamedTuple):
 def data_names() -> list[str]:
     """Return the names that ``load_data`` takes."""
     varied = [f'{base}{suffix}' for base in _LOADERS for suffix in ('', *(f'_{kind}' for kind in VARIATIONS))]
-    return [*varied, AUGMENTED]
+    return [*varied, *(f'{base}_augmented' for base in AUGMENTABLE)]
 
 
 def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = False) -> StudyData:
-    """Load ``'mnist'``, ``'cifar10_16'`` (averaged down to 16x16) or ``'digits'``, as they are or varied.
+    """Load ``'mnist'``, ``'cifar10'``, ``'cifar10_16'`` (averaged down to 16x16) or ``'digits'``, plain or varied.
 
     Args:
         name: One of ``data_names()``, such as ``'mnist_rotated'``. Variations are drawn once for each image, by a fixed
-            seed: training and test images stay the same for all networks and epochs. Those of ``AUGMENTED`` are as they
-            are, and change anew in each step of the training.
+            seed: training and test images stay the same for all networks and epochs. Those of ``..._augmented`` are
+            plain, and change anew in each step of the training.
         data_root: Folder of the data sets.
         held_out: Test on a part of the training set, which is not trained on, to choose settings by.
 
@@ -88,8 +88,9 @@ def load_data(name: str, data_root: str | Path = 'data', *, held_out: bool = Fal
     """
     if name not in data_names():
         raise ValueError(f'The data of a study should be one of {", ".join(data_names())}, but got {name!r}.')
-    if name == AUGMENTED:
-        return load_data('cifar10_16', data_root, held_out=held_out)._replace(augment=shifted_and_mirrored)
+    if name.endswith('_augmented'):
+        plain = load_data(name.removesuffix('_augmented'), data_root, held_out=held_out)
+        return plain._replace(augment=shifted_and_mirrored)
     kind = next((kind for kind in VARIATIONS if name.endswith(f'_{kind}')), None)
     base = name if kind is None else name.removesuffix(f'_{kind}')
     load = _LOADERS[base]
@@ -120,7 +121,11 @@ def _mnist(root: Path, split: str, held_out: bool) -> Images:
 
 
 def _cifar10(root: Path, split: str, held_out: bool) -> Images:
-    images = _images(CIFAR10InMemory(str(root / 'cifar10'), split, val_size=5000 if held_out else 0))
+    return _images(CIFAR10InMemory(str(root / 'cifar10'), split, val_size=5000 if held_out else 0))
+
+
+def _cifar10_16(root: Path, split: str, held_out: bool) -> Images:
+    images = _cifar10(root, split, held_out)
     return images._replace(pixels=F.avg_pool2d(images.pixels, 2))
 
 
@@ -128,4 +133,9 @@ def _images(data: InMemoryDataset) -> Images:
     return Images(data.images.float() / 255, data.targets['labels'])
 
 
-_LOADERS: dict[str, Callable[[Path, str, bool], Images]] = {'digits': _digits, 'mnist': _mnist, 'cifar10_16': _cifar10}
+_LOADERS: dict[str, Callable[[Path, str, bool], Images]] = {
+    'digits': _digits,
+    'mnist': _mnist,
+    'cifar10': _cifar10,
+    'cifar10_16': _cifar10_16,
+}
