@@ -44,7 +44,8 @@ class Table(NamedTuple):
 
 
 _MNIST_EPOCHS = 20
-_EPOCHS = 30
+_MTFL_EPOCHS = 5
+_CIFAR10_EPOCHS = 30
 
 _FIRST = Quantity('acc@epoch=1', 'accuracy/top1', epoch=1)
 _LAST = Quantity(f'acc@epoch={_MNIST_EPOCHS}', 'accuracy/top1')
@@ -110,7 +111,7 @@ TABLES = {
     ),
     'table3': Table(
         title='MTFL: maximal landmark error on the test set, in percent of the interocular distance',
-        epochs=_EPOCHS,
+        epochs=_MTFL_EPOCHS,
         seeds=3,
         columns=_MTFL,
         quantities=(Quantity('maximal error', 'NME/maximal'),),
@@ -120,7 +121,7 @@ TABLES = {
     ),
     'fig3': Table(
         title='MTFL: mean landmark error on the test set, in percent of the interocular distance',
-        epochs=_EPOCHS,
+        epochs=_MTFL_EPOCHS,
         seeds=3,
         columns=_MTFL,
         quantities=tuple(Quantity(name, f'NME/{name}') for name in ('LE', 'RE', 'NT', 'LMC', 'RMC', 'AVG')),
@@ -130,7 +131,7 @@ TABLES = {
     ),
     'fig4': Table(
         title='CIFAR-10 accuracy in percent at the end of training',
-        epochs=_EPOCHS,
+        epochs=_CIFAR10_EPOCHS,
         seeds=3,
         columns={'baseline': 'cifar10_baseline', 'baseline-FG': 'fg_cifar10', 'VGG11': 'vgg11_cifar10'},
         quantities=(
@@ -143,7 +144,7 @@ TABLES = {
     ),
     'swap': Table(
         title='CIFAR-10 test accuracy in percent with the filters of another test image (section 4.4.2)',
-        epochs=_EPOCHS,
+        epochs=_CIFAR10_EPOCHS,
         seeds=3,
         columns={'baseline-FG': 'fg_cifar10'},
         quantities=(
