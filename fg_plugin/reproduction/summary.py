@@ -49,7 +49,7 @@ class Cell(NamedTuple):
         return {**self._asdict(), 'values': {str(seed): value for seed, value in self.values.items()}, **numbers}
 
 
-def schedules(config: str, results: Path) -> list[list[Run]]:
+def runs_by_schedule(config: str, results: Path) -> list[list[Run]]:
     """Return the runs of a config by schedule: those of full length, then from the longest to the shortest."""
     groups = finished_runs(config, results)
     keys = sorted(groups, key=lambda epochs: float('-inf') if epochs is None else -epochs)
@@ -58,7 +58,7 @@ def schedules(config: str, results: Path) -> list[list[Run]]:
 
 def chosen_runs(config: str, results: Path) -> list[Run]:
     """Return the runs of a config that its table shows: those of full length, or else the longest ones."""
-    return next(iter(schedules(config, results)), [])
+    return next(iter(runs_by_schedule(config, results)), [])
 
 
 def cells(table: Table, results: Path) -> list[Cell]:
@@ -69,13 +69,17 @@ def cells(table: Table, results: Path) -> list[Cell]:
 
 def cells_of_other_schedules(table: Table, results: Path) -> list[Cell]:
     """Return the cells of all runs that the table does not show, as another schedule of theirs takes precedence."""
-    runs = [(column, group) for column, config in table.columns.items() for group in schedules(config, results)[1:]]
+    runs = [
+        (column, group) for column, config in table.columns.items() for group in runs_by_schedule(config, results)[1:]
+    ]
     return [_cell(table, quantity, column, group) for quantity in table.quantities for column, group in runs]
 
 
 def schedule(epochs: int, full: int) -> str:
-    """Return how many epochs were trained, such as ``'5 of 30'``."""
-    return str(epochs) if epochs == full else f'{epochs} of {full}'
+    """Return how many epochs were trained, such as ``'5 of 30'`` or ``'30 instead of 5'``."""
+    if epochs == full:
+        return str(epochs)
+    return f'{epochs} {"of" if epochs < full else "instead of"} {full}'
 
 
 def _cell(table: Table, quantity: Quantity, column: str, group: Sequence[Run]) -> Cell:

@@ -87,6 +87,7 @@ def test_the_page_shows_the_other_schedules_below(keep):
     shown, below = page.split('Other schedules, with runs of their own:\n\n')
     assert '| last | static | 90.00 | 91.00 | 1 | 2 | +1.00 |' in shown
     assert '| last | static | 90.00 | 71.00 ± 1.41 | 2 | 1 of 2 | -19.00 |' in below
+    assert '| last | static | 90.00 | 93.00 | 1 | 10 instead of 2 | +3.00 |' in below
     assert '91.00' not in below
     assert below.startswith('|  |  | paper |')
 
