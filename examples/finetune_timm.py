@@ -46,8 +46,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument('--head', default='lowrank', choices=['lowrank', 'residual', 'full'])
     parser.add_argument('--rank', type=int, default=8, help='of the heads')
-    parser.add_argument('--head-lr', type=float, default=1.0, help='multiple of --lr for the heads, such as 10')
-    parser.add_argument('--generator-lr', type=float, default=1.0, help='and for autoencoder and neck, such as 0.1')
+    parser.add_argument('--head-lr', type=float, default=10.0, help='of the heads, as a multiple of --lr')
+    parser.add_argument('--generator-lr', type=float, default=0.1, help='of autoencoder and neck, likewise')
     parser.add_argument('--reconstruction-weight', type=float, default=1.0, help='0 trains faster, without a decoder')
     parser.add_argument('--no-convert', action='store_true', help='fine-tune the plain network, to compare')
     parser.add_argument('--amp', action='store_true', help='autocast: float16 on a GPU, bfloat16 on a CPU')
@@ -85,20 +85,8 @@ def load_folders(root: str, size: int, mean: tuple, std: tuple) -> tuple[Dataset
     return train, test, len(train.classes)
 
 
-def parameter_groups(model: nn.Module, args: argparse.Namespace) -> list[dict]:
-    """Return the parameters by their weight decay and multiple of the learning rate, which timm's schedules heed."""
-    multiples = {'fg_generator': args.generator_lr, 'coefficient_head': args.head_lr}
-    kept = model.no_weight_decay() if hasattr(model, 'no_weight_decay') else ()
-    groups: dict[tuple, list] = {}
-    for name, parameter in model.named_parameters():
-        multiple = next((multiple for part, multiple in multiples.items() if part in name), 1.0)
-        decay = 0.05 if parameter.ndim > 1 and name not in kept else 0.0
-        groups.setdefault((multiple, decay), []).append(parameter)
-    return [{'params': params, 'lr_scale': scale, 'weight_decay': decay} for (scale, decay), params in groups.items()]
-
-
 def train(model: nn.Module, data: Dataset, epochs: int, args: argparse.Namespace) -> None:
-    """Train ``model`` as any timm network. Only the line with the reconstruction loss is about generated filters."""
+    """Train ``model`` as any timm network, but for the learning rates and the reconstruction loss."""
     network, sampler = model, None
     generated = hasattr(model, 'fg_generator')
     if PROCESSES > 1:
@@ -111,10 +99,13 @@ def train(model: nn.Module, data: Dataset, epochs: int, args: argparse.Namespace
         raise ValueError(f'--batch-size should be at most {len(data)}, the number of images, but got {args.batch_size}')
 
     # An optimizer holds the parameters it was given: create it after the conversion, which adds some.
-    optimizer = create_optimizer_v2(parameter_groups(model, args), 'adamw', lr=args.lr)
-    schedule = CosineLRScheduler(
-        optimizer, t_initial=epochs * steps, warmup_t=steps // 2, warmup_lr_init=args.lr / 10, t_in_epochs=False
-    )
+    decay = 0.05
+    if generated:
+        rates = {'head_lr': args.head_lr, 'generator_lr': args.generator_lr}
+        optimizer = torch.optim.AdamW(fg_plugin.param_groups(model, args.lr, **rates, weight_decay=decay))
+    else:
+        optimizer = create_optimizer_v2(model, 'adamw', lr=args.lr, weight_decay=decay)
+    schedule = CosineLRScheduler(optimizer, t_initial=epochs * steps, warmup_t=steps // 2, t_in_epochs=False)
     half = torch.float16 if DEVICE.type == 'cuda' else torch.bfloat16
     # Only float16 needs its gradients scaled.
     scaler = torch.amp.GradScaler(DEVICE.type, enabled=args.amp and half == torch.float16)

@@ -4,6 +4,7 @@ from fg_plugin.conv_selection import ConvRecord, NothingMatchedError
 from fg_plugin.convert import convert_, freeze_, revert_
 from fg_plugin.generator import FilterGenerator, reconstruction_loss
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
+from fg_plugin.parameter_groups import param_groups
 from fg_plugin.report import Report, report
 from fg_plugin.zoo import UnknownArchitectureError, register_zoo
 
@@ -18,6 +19,7 @@ __all__ = [
     'UnknownArchitectureError',
     'convert_',
     'freeze_',
+    'param_groups',
     'reconstruction_loss',
     'report',
     'revert_',

@@ -1,4 +1,3 @@
-import argparse
 import os
 import re
 import runpy
@@ -49,15 +48,6 @@ def test_heads_and_generator_have_rates_of_their_own(finetune, tmp_path):
     model = timm.create_model(f'local-dir:{tmp_path / "out"}', pretrained=True)
     # It starts at zero, and does not learn here.
     assert not model.conv1[0].coefficient_head.linear.weight.any()
-
-
-def test_what_a_network_exempts_does_not_decay():
-    model = timm.create_model('test_vit')
-    args = argparse.Namespace(generator_lr=0.1, head_lr=10.0)
-    groups = runpy.run_path(str(FINETUNE))['parameter_groups'](model, args)
-    decay_of = {parameter: group['weight_decay'] for group in groups for parameter in group['params']}
-    assert decay_of[model.pos_embed] == decay_of[model.cls_token] == decay_of[model.norm.weight] == 0
-    assert decay_of[model.head.weight] == 0.05
 
 
 @pytest.mark.parametrize(
