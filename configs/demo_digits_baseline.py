@@ -9,7 +9,6 @@ _base_ = [
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 train_cfg = dict(max_epochs=15)
 default_hooks = dict(
-    checkpoint=dict(save_best='accuracy/top1', rule='greater'),
     swap=dict(type='SwapEvaluationHook'),
     logger=dict(interval=10),
     curves=dict(interval=10),

@@ -13,7 +13,6 @@ test_dataloader = dict(batch_size=50, dataset=dict(num_images=200))
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 train_cfg = dict(max_epochs=8)
 default_hooks = dict(
-    checkpoint=dict(save_best='NME/AVG', rule='less'),
     landmarks=dict(type='LandmarkVisualizationHook'),
     swap=dict(type='SwapEvaluationHook', metric=dict(type='NormalizedMeanError')),
     logger=dict(interval=10),

@@ -7,7 +7,6 @@ _base_ = [
 ]
 
 default_hooks = dict(
-    checkpoint=dict(save_best='accuracy/top1', rule='greater'),
     swap=dict(type='SwapEvaluationHook'),
 )
 log_processor = dict(custom_cfg=[dict(data_src='train_accuracy', method_name='mean', window_size=50)])

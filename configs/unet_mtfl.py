@@ -10,7 +10,6 @@ _base_ = [
 train_cfg = dict(max_epochs=5)
 
 default_hooks = dict(
-    checkpoint=dict(save_best='NME/AVG', rule='less'),
     landmarks=dict(type='LandmarkVisualizationHook', columns=10, rows=1),
     swap=dict(type='SwapEvaluationHook', metric=dict(type='NormalizedMeanError')),
 )

@@ -87,8 +87,14 @@ def test_model_runs_one_batch(name):
     metric = METRICS.build(cfg.val_evaluator)
     with torch.no_grad():
         metric.process(batch, model.eval().val_step(batch))
-    key = cfg.default_hooks.checkpoint.save_best
-    assert key in metric.evaluate(2)
+    assert ('accuracy/top1' if cfg.model.type == 'ImageClassifier' else 'NME/AVG') in metric.evaluate(2)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_no_checkpoint_is_chosen_by_the_test_set(name):
+    cfg = load(name)
+    assert cfg.val_dataloader.dataset == cfg.test_dataloader.dataset
+    assert 'save_best' not in cfg.default_hooks.checkpoint
 
 
 @pytest.mark.parametrize('name', [name for name in LEAVES if name in TWINS.values()])

@@ -11,6 +11,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    # Without save_best: the configs validate on the test set, as the paper's figures do, which should choose nothing.
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, by_epoch=True, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     curves=dict(type='CurvesHook', interval=50),

@@ -101,7 +101,8 @@ def _package_versions() -> dict[str, str]:
 
 def _hardware() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
-    return f'{device}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {platform.platform()}'
+    system = f'{platform.system()} {platform.machine()}'
+    return f'{device}, {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads, {system}'
 
 
 def _cpu_name() -> str:

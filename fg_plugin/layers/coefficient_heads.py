@@ -230,8 +230,9 @@ class ResidualHead(_UpdateHead):
 
 def _check_coefficients(out_channels: int, factor: str, value: int, head: str) -> None:
     if out_channels * value > MAX_COEFFICIENTS:
+        smaller_head = "head='residual' or 'lowrank'" if head == 'full' else "head='lowrank'"
         raise ValueError(
             f'out_channels * {factor} should be at most {MAX_COEFFICIENTS:,} for head={head!r}, but got '
             f'{out_channels} * {value} = {out_channels * value:,} coefficients a sample. '
-            f"Use head='lowrank', a smaller {factor}, or exclude the layer."
+            f'Use {smaller_head}, a smaller {factor}, or exclude the layer.'
         )

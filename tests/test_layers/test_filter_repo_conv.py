@@ -337,7 +337,8 @@ def test_refuses_options(options, message):
 
 
 def test_refuses_a_head_that_does_not_fit_into_memory():
-    with pytest.raises(ValueError, match=f"at most {MAX_COEFFICIENTS:,} for head='full'.*16,777,216.*head='lowrank'"):
+    advice = "16,777,216.*'residual' or 'lowrank'"
+    with pytest.raises(ValueError, match=f"at most {MAX_COEFFICIENTS:,} for head='full'.*{advice}"):
         FilterRepoConv(4096, 4096, 1, code_dim=CODE_DIM, device='meta')
 
 
