@@ -5,7 +5,7 @@ import random
 
 import pytest
 from mmengine.config import Config
-from toy_runs import CONFIG, KillAfterStep, Writing, checkpoints, differences, train, trained_state
+from toy_runs import CONFIG, KillAfterStep, Writing, checkpoints, differences, printed, train, trained_state
 
 KILLED = -9
 STEPS = {1: 16, 2: 8}  # of the whole training, by the number of processes
@@ -53,6 +53,24 @@ def test_a_run_may_be_killed_again_and_again(whole, tmp_path):
         assert train(tmp_path / 'run', '--resume', sabotage=KillAfterStep(step)) == [KILLED]
     assert train(tmp_path / 'run', '--resume') == [0]
     assert_ends_like(tmp_path / 'run', whole[1])
+
+
+@pytest.mark.parametrize('options', [[], ['--amp', 'bfloat16']])
+def test_gradients_that_are_accumulated_beyond_an_epoch_are_not_lost(tmp_path, options):
+    # Steps after 3 of the 4 iterations of an epoch, and after the last of 16.
+    options = [*options, '--cfg-options', 'optim_wrapper.accumulative_counts=3']
+    assert train(tmp_path / 'whole', *options) == [0]
+    for step in (6, 10):
+        assert train(tmp_path / 'run', '--resume', *options, sabotage=KillAfterStep(step)) == [KILLED]
+    assert train(tmp_path / 'run', '--resume', *options) == [0]
+    assert_ends_like(tmp_path / 'run', tmp_path / 'whole')
+    assert 'the gradients that no step has used yet are restored: none is lost' in printed(tmp_path / 'run')
+
+
+def test_a_finished_training_with_accumulated_gradients_can_be_extended(tmp_path):
+    options = ['--cfg-options', 'optim_wrapper.accumulative_counts=3']
+    assert train(tmp_path / 'run', *options, 'train_cfg.max_epochs=1') == [0]
+    assert train(tmp_path / 'run', '--resume', *options, 'train_cfg.max_epochs=2') == [0]
 
 
 def check_killed_while_writing(whole, tmp_path, event):

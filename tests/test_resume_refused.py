@@ -72,6 +72,22 @@ def test_processes_that_find_different_checkpoints_are_refused(trained, tmp_path
     assert '[(1, 2), (0, 0)]' in message
 
 
+def test_accumulated_gradients_of_several_processes_are_announced_and_refused(tmp_path):
+    # Steps after 3 of the 2 iterations of an epoch.
+    work_dir, accumulated = tmp_path / 'run', 'optim_wrapper.accumulative_counts=3'
+    options = ['--cfg-options', accumulated, 'default_hooks.checkpoint.max_keep_ckpts=4']
+    assert train(work_dir, *options, processes=2) == [0, 0]
+    assert (
+        'this training can be resumed only from a checkpoint after a multiple of 3 epochs, because the 2 iterations of '
+        'an epoch are no multiple of accumulative_counts=3'
+    ) in printed(work_dir)
+    message = refusal(tmp_path / 'second', '--resume', work_dir / 'epoch_2.pth', *options, processes=2)
+    assert f'but {work_dir}/epoch_2.pth was saved after iteration 4 without them, between two steps of' in message
+    assert 'Resume from a checkpoint after a multiple of 3 epochs, or take only the weights' in message
+    assert train(tmp_path / 'third', '--resume', work_dir / 'epoch_3.pth', *options, processes=2) == [0, 0]
+    assert differences(trained_state(tmp_path / 'third'), trained_state(work_dir)) == []
+
+
 def test_weights_without_a_training_state_are_refused_for_resuming_and_taken_by_load_from(trained, tmp_path):
     (best,) = trained.glob('best_*.pth')
     message = refusal(tmp_path / 'best', '--resume', best)

@@ -1,11 +1,17 @@
 """A resumed run ends where the uninterrupted one would, or does not start."""
 
+from math import gcd
 from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import Tensor, nn
+
+_GRADIENTS = 'pending_gradients'
 
 
 class ResumeError(ValueError):
@@ -18,6 +24,8 @@ class ExactResumeHook(Hook):
 
     - The number of processes and their batch size have to be those of the checkpoint.
     - All processes have to start from the same checkpoint.
+    - Gradients that are accumulated for a step (``accumulative_counts``) beyond a checkpoint are kept in it. Those of
+      several processes are not, as each has its own: an epoch-based loop does not go on from such a checkpoint.
     - The validation that follows the checkpoint is done first. The run may have been stopped in it, and the metrics of
       a last epoch would be lost.
 
@@ -35,10 +43,14 @@ class ExactResumeHook(Hook):
 
     def __init__(self, allow_other_processes: bool = False) -> None:
         self.allow_other_processes = allow_other_processes
+        self._gradients: dict[str, Tensor] | None = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Adds the number of processes and the batch size of each."""
+        """Adds the number of processes, the batch size of each, and the gradients that no step has used yet."""
         checkpoint['meta'].update(processes=runner.world_size, batch_size=_batch_size(runner))
+        pending = _awaits_step(runner)
+        if 'optimizer' in checkpoint and not (pending and runner.world_size > 1):
+            checkpoint[_GRADIENTS] = _gradients(runner) if pending else {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Checks a checkpoint that is to be resumed."""
@@ -52,9 +64,10 @@ class ExactResumeHook(Hook):
                 f'training from them with --cfg-options load_from={runner._load_from}'
             )
         self._check_processes(runner, checkpoint['meta'])
+        self._gradients = checkpoint.get(_GRADIENTS)
 
     def before_train(self, runner: Runner) -> None:
-        """Checks that all processes go on from one place, and does the validation that is due there."""
+        """Checks that all processes go on from one place with all gradients, and does the validation due there."""
         places = all_gather_object((runner.epoch, runner.iter))
         if len(set(places)) > 1:
             raise ResumeError(
@@ -62,9 +75,33 @@ class ExactResumeHook(Hook):
                 f'iteration {places}: put --work-dir on a file system that all nodes share, or name the checkpoint '
                 'with --resume CHECKPOINT'
             )
+        if _awaits_step(runner):
+            self._restore_gradients(runner)
+        if runner.world_size > 1 and isinstance(runner.train_loop, EpochBasedTrainLoop):
+            _warn_of_pending_gradients(runner)
         if runner.iter and runner.val_loop is not None and _is_validation_due(runner.train_loop):
             runner.logger.info('validating the checkpoint that the run goes on from')
             runner.val_loop.run()
+
+    def _restore_gradients(self, runner: Runner) -> None:
+        if self._gradients is None:
+            if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+                # Its random numbers differ from those of an uninterrupted run as well.
+                return
+            raise ResumeError(
+                f'a resumed run should go on with the gradients that no step has used yet, but {runner._load_from} was '
+                f'saved after iteration {runner.iter} without them, between two steps of '
+                f'accumulative_counts={_accumulated(runner)} iterations: it is of several processes, each with its '
+                f'own, or of an earlier version. Resume from {_resumable(runner)}, or take only the weights with '
+                f'--cfg-options load_from={runner._load_from} instead of --resume'
+            )
+        parameters = dict(_model(runner).named_parameters())
+        for name, gradient in self._gradients.items():
+            parameters[name].grad = gradient
+        if self._gradients:
+            # MMEngine, which does not know of them, has just warned that they are lost.
+            runner.logger.info('the gradients that no step has used yet are restored: none is lost')
+        self._gradients = None
 
     def _check_processes(self, runner: Runner, meta: dict) -> None:
         if 'processes' not in meta:
@@ -97,6 +134,42 @@ def _count(processes: int) -> str:
 
 def _batch_size(runner: Runner) -> int:
     return getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _gradients(runner: Runner) -> dict[str, Tensor]:
+    parameters = _model(runner).named_parameters()
+    return {name: parameter.grad.cpu() for name, parameter in parameters if parameter.grad is not None}
+
+
+def _awaits_step(runner: Runner) -> bool:
+    """Whether the iterations so far end between two steps of the optimizer."""
+    wrapper = runner.optim_wrapper
+    return isinstance(wrapper, OptimWrapper) and not wrapper.should_update()
+
+
+def _accumulated(runner: Runner) -> int:
+    return getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+
+
+def _resumable(runner: Runner) -> str:
+    """Name the checkpoints of an epoch-based loop at which no gradients are pending."""
+    accumulated = _accumulated(runner)
+    epochs = accumulated // gcd(accumulated, len(runner.train_dataloader))
+    return f'a checkpoint after a multiple of {epochs} epochs'
+
+
+def _warn_of_pending_gradients(runner: Runner) -> None:
+    accumulated, iterations = _accumulated(runner), len(runner.train_dataloader)
+    if iterations % accumulated:
+        runner.logger.warning(
+            f'this training can be resumed only from {_resumable(runner)}, because the {iterations} iterations of an '
+            f'epoch are no multiple of accumulative_counts={accumulated}, and the gradients of several processes are '
+            'not saved: keep enough checkpoints (max_keep_ckpts)'
+        )
 
 
 def _is_validation_due(loop: Any) -> bool:
