@@ -6,7 +6,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from fg_plugin.swapping import other_images
@@ -23,7 +23,8 @@ class SwapEvaluationHook(Hook):
 
     Args:
         metric: Config of the metric.
-        interval: Epochs between two evaluations; 0 evaluates after the last epoch only.
+        interval: Evaluate in the validations at multiples of so many epochs (iterations in an iteration-based loop) and
+            in that at the end; 0 evaluates in the latter only.
         seed: Seed of the choice of the other images.
 
     Raises:
@@ -36,7 +37,9 @@ class SwapEvaluationHook(Hook):
 
     def __init__(self, metric: dict | None = None, interval: int = 0, seed: int = 0) -> None:
         if interval < 0:
-            raise ValueError(f'interval should be 0 (after the last epoch) or a number of epochs, but got {interval}')
+            raise ValueError(
+                f'interval should be 0 (at the end) or a number of epochs or iterations, but got {interval}'
+            )
         self.metric = METRICS.build({'type': 'Accuracy'} if metric is None else metric)
         self.interval = interval
         self.seed = seed
@@ -50,8 +53,10 @@ class SwapEvaluationHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Evaluates with swapped filters and adds the results to ``metrics`` and the log."""
-        last = runner.epoch == runner.max_epochs
-        if last or (self.interval and runner.epoch % self.interval == 0):
+        # An iteration-based loop stays in epoch 0.
+        by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
+        step, last = (runner.iter, runner.max_iters) if by_iteration else (runner.epoch, runner.max_epochs)
+        if step == last or (self.interval and step % self.interval == 0):
             self._add(runner, runner.val_dataloader, 'val', metrics)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -75,10 +80,18 @@ class SwapEvaluationHook(Hook):
         others = other_images(len(dataset), self.seed)  # type: ignore[arg-type]
         model.eval()
         for batch in dataloader:
-            other = dataset.__getitems__(others[batch['data_samples']['index']].tolist())  # type: ignore[attr-defined]
-            images = model.data_preprocessor(other, False)['inputs']
+            positions = others[torch.as_tensor(batch['data_samples']['index'])].tolist()
+            images = model.data_preprocessor(_take(dataloader, positions), False)['inputs']
             data = model.data_preprocessor(batch, False)
             with model.backbone.conditioned_on(images):
                 predictions = model(**data, mode='predict')
             self.metric.process(batch, predictions)
         return self.metric.evaluate(len(dataset))  # type: ignore[arg-type]
+
+
+def _take(dataloader: DataLoader, positions: list[int]) -> Any:
+    """Return samples of the data set as a batch, as the loader itself makes one."""
+    dataset: Any = dataloader.dataset
+    whole = getattr(dataset, '__getitems__', None)
+    samples = whole(positions) if whole else [dataset[position] for position in positions]
+    return dataloader.collate_fn(samples)

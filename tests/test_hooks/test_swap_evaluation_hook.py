@@ -45,6 +45,17 @@ class LabelledImages(torch.utils.data.Dataset):
         return {'inputs': images, 'data_samples': {'labels': index, 'index': index}}
 
 
+class SingleImages(torch.utils.data.Dataset):
+    """The same, one by one."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        batch = LabelledImages().__getitems__([index])
+        return {'inputs': batch['inputs'][0], 'data_samples': {'labels': index, 'index': index}}
+
+
 def test_other_images_are_uniform_over_the_others():
     count = 5
     counts = torch.zeros(count, count)
@@ -56,12 +67,16 @@ def test_other_images_are_uniform_over_the_others():
     assert others.max() < 600
 
 
-def test_predictions_follow_the_other_image():
+@pytest.mark.parametrize(
+    ('dataset', 'collate'),
+    [(LabelledImages(), lambda batch: batch), (SingleImages(), torch.utils.data.default_collate)],
+)
+def test_predictions_follow_the_other_image(dataset, collate):
     model = ImageClassifier(LeakyBackbone(), {'type': 'LinearClsHead', 'in_channels': 10, 'num_classes': 10})
     with torch.no_grad():
         model.head.fc.weight.copy_(torch.eye(10))
         model.head.fc.bias.zero_()
-    dataloader = torch.utils.data.DataLoader(LabelledImages(), batch_size=4, collate_fn=lambda batch: batch)
+    dataloader = torch.utils.data.DataLoader(dataset, batch_size=4, collate_fn=collate)
     hook = SwapEvaluationHook()
     assert hook._evaluate(model, dataloader) == {'accuracy/top1': 0}
     # Its own image instead of another one gives all labels back.
@@ -70,24 +85,23 @@ def test_predictions_follow_the_other_image():
         assert hook._evaluate(model, dataloader) == {'accuracy/top1': 100}
 
 
-def digits_runner(folder, config, interval=0):
+def digits_runner(folder, config, interval=0, settings=None):
     cfg = Config.fromfile(CONFIGS / config, lazy_import=False)
-    settings = {
+    base = {
         'work_dir': str(folder),
         'experiment_name': uuid.uuid4().hex,
         'train_dataloader.dataset.num_images': 64,
         'val_dataloader.dataset.num_images': 20,
         'test_dataloader.dataset.num_images': 20,
-        'train_cfg.max_epochs': 3,
         'default_hooks.swap.interval': interval,
     }
-    cfg.merge_from_dict(settings)
+    cfg.merge_from_dict({**base, **(settings or {'train_cfg.max_epochs': 3})})
     return Runner.from_cfg(cfg)
 
 
 def swap_lines(folder):
     log = next(folder.glob('*/*.log')).read_text()
-    return ['swap/accuracy_top1' in line for line in log.splitlines() if 'Epoch(val)' in line]
+    return ['swap/accuracy_top1' in line for line in log.splitlines() if '(val)' in line and 'accuracy/top1' in line]
 
 
 @pytest.mark.parametrize(('interval', 'epochs'), [(0, [False, False, True]), (2, [False, True, True])])
@@ -95,6 +109,20 @@ def test_logged_at_the_wanted_epochs(tmp_path, interval, epochs):
     runner = digits_runner(tmp_path, 'demo_digits.py', interval)
     runner.train()
     assert swap_lines(tmp_path) == epochs
+    assert '"swap/accuracy_top1"' in (tmp_path / 'metrics.json').read_text()
+
+
+@pytest.mark.parametrize(('interval', 'validations'), [(0, [False, False, True]), (4, [False, True, True])])
+def test_logged_at_the_wanted_iterations(tmp_path, interval, validations):
+    settings = {
+        'train_cfg': dict(type='IterBasedTrainLoop', max_iters=6, val_interval=2, _delete_=True),
+        'param_scheduler': [],
+        'default_hooks.checkpoint.by_epoch': False,
+        'log_processor.by_epoch': False,
+    }
+    runner = digits_runner(tmp_path, 'demo_digits.py', interval, settings)
+    runner.train()
+    assert swap_lines(tmp_path) == validations
     assert '"swap/accuracy_top1"' in (tmp_path / 'metrics.json').read_text()
 
 
@@ -113,5 +141,5 @@ def test_one_image_has_no_other():
 
 
 def test_negative_interval():
-    with pytest.raises(ValueError, match=r'interval should be 0 \(after the last epoch\) or .* but got -1'):
+    with pytest.raises(ValueError, match=r'interval should be 0 \(at the end\) or .* but got -1'):
         SwapEvaluationHook(interval=-1)
