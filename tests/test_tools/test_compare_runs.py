@@ -3,16 +3,18 @@ import json
 import pytest
 
 
+def make_run(folder, *values):
+    folder.mkdir(parents=True)
+    rows = [{'epoch': epoch, 'accuracy/top1': value} for epoch, value in enumerate(values, 1)]
+    (folder / 'curves.json').write_text(json.dumps({'train': [], 'val': rows}))
+    report = {'parameters': 1234, 'epochs': 2, 'seed': 0, 'metrics': {'accuracy/top1': values[-1]}}
+    (folder / 'metrics.json').write_text(json.dumps(report))
+    return folder
+
+
 @pytest.fixture
 def runs(tmp_path):
-    for name, values in (('static', (90.0, 95.5)), ('generated', (93.0, 97.25))):
-        folder = tmp_path / name
-        folder.mkdir()
-        rows = [{'epoch': epoch, 'accuracy/top1': value} for epoch, value in enumerate(values, 1)]
-        (folder / 'curves.json').write_text(json.dumps({'train': [], 'val': rows}))
-        report = {'parameters': 1234, 'epochs': 2, 'seed': 0, 'metrics': {'accuracy/top1': values[-1]}}
-        (folder / 'metrics.json').write_text(json.dumps(report))
-    return [tmp_path / 'static', tmp_path / 'generated']
+    return [make_run(tmp_path / 'static', 90.0, 95.5), make_run(tmp_path / 'generated', 93.0, 97.25)]
 
 
 def test_table_and_picture(run_tool, runs, tmp_path):
@@ -29,3 +31,35 @@ def test_bad_input(run_tool, runs, tmp_path):
     unfinished = run_tool('compare_runs', tmp_path, '--metrics', 'accuracy/top1')
     assert unfinished.returncode == 1
     assert 'has no curves.json' in unfinished.stderr
+
+
+def test_runs_of_one_folder_name_are_told_apart(run_tool, tmp_path):
+    for place, value in (('a', 90.0), ('b/c', 91.0)):
+        make_run(tmp_path / place / 'seed0', value)
+    result = run_tool('compare_runs', 'a/seed0', 'a/../b/c/seed0', '--metrics', 'accuracy/top1', cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert '| a/seed0 | 1,234 | 2 | 0 | 90.00 |\n| b/c/seed0 | 1,234 | 2 | 0 | 91.00 |' in result.stdout
+
+
+def test_the_current_folder_has_its_name(run_tool, runs):
+    result = run_tool('compare_runs', '.', '../generated', '--metrics', 'accuracy/top1', cwd=runs[0])
+    assert '| static | 1,234 |' in result.stdout
+    assert '| generated | 1,234 |' in result.stdout
+
+
+def test_a_run_given_twice(run_tool, runs):
+    result = run_tool('compare_runs', runs[0], '.', '--metrics', 'accuracy/top1', cwd=runs[0])
+    assert result.returncode == 1
+    assert f'runs should be different folders, but got {runs[0]}, . for the same one' in result.stderr
+
+
+def test_a_metric_that_a_run_did_not_end_with(run_tool, runs):
+    report = json.loads((runs[1] / 'metrics.json').read_text())
+    (runs[1] / 'metrics.json').write_text(json.dumps({**report, 'metrics': {'NME/AVG': 1.0}}))
+    result = run_tool('compare_runs', *runs, '--metrics', 'accuracy/top1')
+    assert result.returncode == 1
+    assert (
+        "error: metrics should be among those that run 'generated' ended with (metrics.json), which are ['NME/AVG'], "
+        "but got 'accuracy/top1'"
+    ) in result.stderr
+    assert 'Traceback' not in result.stderr
