@@ -71,7 +71,7 @@ def table(reports: dict[str, dict], metrics: list[str]) -> str:
                 f"{sorted(known)}, but got '{missing[0]}'."
             )
         values = [f'{known[metric]:.2f}' for metric in metrics]
-        lines.append([name, f'{report["parameters"]:,}', str(report['epochs']), str(report['seed']), *values])
+        lines.append([name, f'{report["parameters"]:,}', f'{report["epochs"]:g}', str(report['seed']), *values])
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 

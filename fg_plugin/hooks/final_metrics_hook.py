@@ -9,12 +9,13 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from fg_plugin.atomic_write import write_atomically
 
@@ -26,7 +27,8 @@ class FinalMetricsHook(Hook):
     """Writes ``metrics.json`` when the training ends and ``test_metrics.json`` after a test.
 
     The metrics are those of the last epoch, never of the best. ``elapsed_seconds`` counts the training with its
-    validations, over all parts of a resumed run.
+    validations, over all parts of a resumed run. The ``epochs`` of an iteration-based loop are its passes over the
+    data, such as 2.5.
     """
 
     # After the hooks that add metrics, before the checkpoint that keeps the elapsed time.
@@ -43,8 +45,15 @@ class FinalMetricsHook(Hook):
         hub = runner.message_hub
         self._elapsed_before = hub.get_info(_ELAPSED) if _ELAPSED in hub.runtime_info else 0.0
 
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
+        """Puts the clock into the checkpoint of an iteration."""
+        if _counts_iterations(runner):
+            runner.message_hub.update_info(_ELAPSED, self._elapsed())
+
     def after_train_epoch(self, runner: Runner) -> None:
-        """Puts the clock into the checkpoint."""
+        """Puts the clock into the checkpoint of an epoch."""
         runner.message_hub.update_info(_ELAPSED, self._elapsed())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -53,8 +62,9 @@ class FinalMetricsHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Writes the metrics of the last epoch."""
+        passes = runner.iter / len(runner.train_dataloader) if _counts_iterations(runner) else runner.epoch
         training = {
-            'epochs': runner.epoch,
+            'epochs': passes,
             'iterations': runner.iter,
             'batch_size': runner.train_dataloader.batch_size,
             'processes': runner.world_size,
@@ -87,6 +97,11 @@ class FinalMetricsHook(Hook):
         with write_atomically(path) as file:
             file.write((json.dumps(report, indent=2, default=float) + '\n').encode())
         runner.logger.info(f'metrics: {path}')
+
+
+def _counts_iterations(runner: Runner) -> bool:
+    """Whether the training has no epochs: MMEngine's loop is in epoch 0 from its start to its end."""
+    return isinstance(runner.train_loop, IterBasedTrainLoop)
 
 
 def _package_versions() -> dict[str, str]:

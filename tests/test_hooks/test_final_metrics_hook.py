@@ -40,6 +40,27 @@ def test_the_clock_of_a_resumed_run_continues(toy_runner, tmp_path, monkeypatch)
     assert json.loads((tmp_path / 'second' / 'metrics.json').read_text())['elapsed_seconds'] == 4000
 
 
+def test_an_iteration_based_loop_reports_passes_over_the_data_and_all_of_its_time(toy_runner, tmp_path, monkeypatch):
+    clock = iter(range(0, 10**6, 1000))
+    monkeypatch.setattr('fg_plugin.hooks.final_metrics_hook.perf_counter', lambda: next(clock))
+
+    def report(run, **settings):
+        loop = {'type': 'IterBasedTrainLoop', 'max_iters': 9, 'val_interval': 9, '_delete_': True}
+        by_iteration = {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 4}
+        runner = toy_runner(run, train_cfg=loop, **by_iteration, param_scheduler=[], **settings)
+        runner.register_hook(FinalMetricsHook())
+        runner.train()
+        return json.loads((tmp_path / run / 'metrics.json').read_text())
+
+    whole = report('whole')
+    # 9 iterations of 6 a pass over the data; a reading after each of them, and two at the end.
+    assert (whole['epochs'], whole['iterations'], whole['elapsed_seconds']) == (1.5, 9, 11_000)
+    checkpoint = str(tmp_path / 'whole' / 'iter_8.pth')
+    resumed = report('resumed', resume=True, load_from=checkpoint)
+    # 8,000 seconds until the checkpoint, then the last iteration and the end.
+    assert (resumed['epochs'], resumed['iterations'], resumed['elapsed_seconds']) == (1.5, 9, 11_000)
+
+
 def test_test_report(toy_runner, tmp_path):
     toy_runner('trained').train()
     checkpoint = str(tmp_path / 'trained' / 'epoch_3.pth')
