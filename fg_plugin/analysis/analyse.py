@@ -24,7 +24,7 @@ from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD, variation
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.predictions import class_name
-from fg_plugin.inference.tasks import Task
+from fg_plugin.inference.tasks import Task, predicted_classes
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.swapping import other_images
 from fg_plugin.visualization.embedding_grid import draw_embedding_grid
@@ -173,7 +173,7 @@ def _different_samples(loaded: LoadedModel, samples: Samples, answers: Tensor) -
     """Return the positions of the first sample of each of the first classes, or of samples spread evenly."""
     count = min(_DRAWN_SAMPLES, len(answers))
     if loaded.task == 'classification':
-        labels = answers.argmax(1) if samples.labels is None else samples.labels
+        labels = predicted_classes(answers) if samples.labels is None else samples.labels
         first: dict[int, int] = {}
         for position, label in enumerate(labels.tolist()):
             first.setdefault(label, position)

@@ -9,6 +9,7 @@ from torch import Tensor
 from fg_plugin.analysis.samples import Samples
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.predictions import class_name
+from fg_plugin.inference.tasks import predicted_classes
 from fg_plugin.visualization.embedding_grid import Colouring
 
 _MAX_CLASSES = 10
@@ -41,7 +42,7 @@ def colour_samples(loaded: LoadedModel, samples: Samples, answers: Tensor) -> Co
         centred = answers.double() - answers.double().mean(0)
         component = torch.linalg.svd(centred, full_matrices=False)[0][:, 0]
         return Colouring('first principal component of the features', component.numpy(), None)
-    labels = answers.argmax(1) if samples.labels is None else samples.labels
+    labels = predicted_classes(answers) if samples.labels is None else samples.labels
     frequent = sorted(label for label, _ in Counter(labels.tolist()).most_common(_MAX_CLASSES))
     names = [class_name(loaded, label) for label in frequent]
     position = {label: index for index, label in enumerate(frequent)}

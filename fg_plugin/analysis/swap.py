@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fg_plugin.analysis.samples import Samples
-from fg_plugin.inference.tasks import Task, compare_answers, mean_distance, share
+from fg_plugin.inference.tasks import Task, compare_answers, mean_distance, predicted_classes, share
 
 
 def compare_swapped(task: Task, samples: Samples, own: Tensor, swapped: Tensor) -> dict[str, float]:
@@ -21,8 +21,8 @@ def compare_swapped(task: Task, samples: Samples, own: Tensor, swapped: Tensor) 
     """
     result = compare_answers(task, own, swapped)
     if task == 'classification' and samples.labels is not None:
-        result['accuracy_own'] = share(own.argmax(1) == samples.labels)
-        result['accuracy_swapped'] = share(swapped.argmax(1) == samples.labels)
+        result['accuracy_own'] = share(predicted_classes(own) == samples.labels)
+        result['accuracy_swapped'] = share(predicted_classes(swapped) == samples.labels)
     if task == 'landmarks' and samples.landmarks is not None:
         result['mean_error_own'] = mean_distance(own, samples.landmarks)
         result['mean_error_swapped'] = mean_distance(swapped, samples.landmarks)

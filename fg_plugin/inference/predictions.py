@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fg_plugin.inference.loaded_model import LoadedModel
-from fg_plugin.inference.tasks import pixel_classes
+from fg_plugin.inference.tasks import pixel_classes, predicted_classes
 
 
 @dataclass
@@ -103,7 +103,10 @@ def decode_predictions(
             LandmarkPrediction(_to_image(point, (width, height), size).tolist())
             for point, size in zip(points, image_sizes, strict=True)
         ]
-    probabilities, classes = outputs[0].float().softmax(1).max(1)
+    logits = outputs[0].float()
+    # A single logit is that of class 1; the sigmoid of its absolute value is the larger of the two probabilities.
+    probabilities = logits.softmax(1).amax(1) if logits.shape[1] > 1 else logits[:, 0].abs().sigmoid()
+    classes = predicted_classes(logits)
     return [
         ClassPrediction(label, class_name(loaded, label), probability)
         for label, probability in zip(classes.tolist(), probabilities.tolist(), strict=True)

@@ -58,10 +58,14 @@ def answers(task: Task, outputs: tuple[Tensor, ...]) -> Tensor:
     return outputs[-1]
 
 
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Return the class of each image ``(B,)`` or pixel ``(B, H, W)``. A single logit tells class 1 from class 0."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
 def pixel_classes(logits: Tensor) -> Tensor:
-    """Return the class of each pixel ``(B, H, W)``. A single channel of logits tells class 1 from class 0."""
-    classes = logits.argmax(1) if logits.shape[1] > 1 else logits[:, 0] > 0
-    return classes.to(torch.int16)
+    """Return the class of each pixel ``(B, H, W)`` in little memory."""
+    return predicted_classes(logits).to(torch.int16)
 
 
 def compare_answers(task: Task, own: Tensor, others: Tensor) -> dict[str, float]:
@@ -73,7 +77,8 @@ def compare_answers(task: Task, own: Tensor, others: Tensor) -> dict[str, float]
         ``relative_shift`` of features: the root mean square of the shift, relative to that of the features.
     """
     if task == 'classification':
-        return {'agreement': share(own.argmax(1) == others.argmax(1)), 'chance': 1 / own.shape[1]}
+        same = predicted_classes(own) == predicted_classes(others)
+        return {'agreement': share(same), 'chance': 1 / max(own.shape[1], 2)}
     if task == 'segmentation':
         commonest = own.flatten().long().bincount().max().item() / own.numel()
         return {'agreement': share(own == others), 'chance': commonest}

@@ -212,6 +212,14 @@ def test_swap_results():
     }
 
 
+def test_swap_results_of_one_logit(resnet):
+    own, swapped = torch.tensor([[-1.0], [-1], [1], [1]]), torch.tensor([[-1.0], [1], [1], [1]])
+    samples = Samples(torch.zeros(4, 1, 1, 1), '', torch.tensor([0, 1, 1, 1]))
+    expected = {'agreement': 0.75, 'chance': 0.5, 'accuracy_own': 0.75, 'accuracy_swapped': 1.0}
+    assert compare_swapped('classification', samples, own, swapped) == expected
+    assert colour_samples(resnet, samples._replace(labels=None), own).values.tolist() == [0, 0, 1, 1]
+
+
 def test_swapped_pixels_and_features():
     own = torch.tensor([[[0, 1], [1, 2]]])
     swapped = torch.tensor([[[0, 1], [2, 1]]])

@@ -136,6 +136,13 @@ class TestSegmentation:
         assert colour_pixels(image, np.zeros((2, 2), dtype=np.int16)) == image
 
 
+def test_one_logit_tells_two_classes(digits):
+    logits = torch.tensor([[-3.0], [0.0], [2.0]])
+    predictions = decode_predictions(digits, (logits,), [(1, 1)] * 3)
+    assert [prediction.label for prediction in predictions] == [0, 0, 1]
+    assert [prediction.probability for prediction in predictions] == pytest.approx([0.9526, 0.5, 0.8808], abs=1e-4)
+
+
 def test_images_are_turned_as_their_exif_data_says(tmp_path):
     image = Image.new('RGB', (40, 20), 'red')
     exif = image.getexif()
