@@ -10,6 +10,9 @@ from torch import Tensor
 from fg_plugin.inference import FailedImage, LoadedModel
 from fg_plugin.inference.batches import input_batches
 
+# More than any network tells apart whose classes have no names.
+_MAX_CLASSES = 10_000
+
 
 class Samples(NamedTuple):
     """Inputs of a model.
@@ -32,7 +35,7 @@ class Samples(NamedTuple):
 def samples_from_files(loaded: LoadedModel, paths: Sequence[Path], num_images: int) -> Samples:
     """Read images, at most ``num_images`` of them and spread evenly.
 
-    The classes are known if each image lies in a folder with the name or the number of its class.
+    The classes are known if each image lies in a folder with the name of its class, or each in one with its number.
 
     Raises:
         ValueError: If no file can be read.
@@ -41,11 +44,7 @@ def samples_from_files(loaded: LoadedModel, paths: Sequence[Path], num_images: i
     batches, failed = input_batches(loaded, kept)
     unread = {failure.path for failure in failed}
     folders = [path.parent.name for path in kept if path not in unread]
-    names = [str(number) for number in range(10_000)] if loaded.classes is None else list(map(str, loaded.classes))
-    position = {name: label for label, name in enumerate(names)}
-    labels = None
-    if loaded.task == 'classification' and all(folder in position for folder in folders):
-        labels = torch.tensor([position[folder] for folder in folders])
+    labels = _labels(loaded, folders) if loaded.task == 'classification' else None
     return Samples(torch.cat(batches), f'{len(folders)} image files', labels, failed=failed)
 
 
@@ -76,6 +75,17 @@ def samples_from_config(loaded: LoadedModel, num_images: int) -> Samples:
     pixels = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
     origin = f'{len(kept)} of {len(dataset)} images of the test set'
     return Samples(pixels.to(loaded.device), origin, targets.get('labels'), targets.get('landmarks'))
+
+
+def _labels(loaded: LoadedModel, folders: Sequence[str]) -> Tensor | None:
+    """Return the classes that folders stand for, by their names or else by their numbers; None if neither fits all."""
+    names = [] if loaded.classes is None else list(map(str, loaded.classes))
+    numbers = [str(number) for number in range(len(names) or _MAX_CLASSES)]
+    for known in (names, numbers):
+        if {*folders} <= {*known}:
+            label = {name: position for position, name in enumerate(known)}
+            return torch.tensor([label[folder] for folder in folders])
+    return None
 
 
 def spread(count: int, wanted: int) -> list[int]:

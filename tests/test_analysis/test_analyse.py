@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -147,6 +148,19 @@ class TestSamples:
         assert samples_from_files(resnet, class_folders, 100).labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
         others = save_images(tmp_path / 'others', 2, (64, 64), 'RGB')
         assert samples_from_files(resnet, [*class_folders, *others], 100).labels is None
+
+    def test_folders_are_named_or_numbered_where_the_names_of_the_classes_are_known(self, resnet, tmp_path):
+        def labels(*folders, classes=('cat', 'dog', '0', 'owl')):
+            paths = [path for folder in folders for path in save_images(tmp_path / folder, 1, (64, 64), 'RGB')]
+            found = samples_from_files(dataclasses.replace(resnet, classes=classes), paths, 100).labels
+            return None if found is None else found.tolist()
+
+        assert labels('dog', 'cat') == [1, 0]
+        assert labels('3', '1', '0') == [3, 1, 0]
+        # A name goes before a number, and both together are none.
+        assert labels('dog', '0') == [1, 2]
+        assert labels('dog', '1') is None
+        assert labels('4', '1') is None
 
     def test_unreadable_files_are_left_out_with_their_labels(self, resnet, class_folders):
         class_folders[3].write_text('no image')
