@@ -55,12 +55,22 @@ class Run(NamedTuple):
         """Return the run's value of ``quantity``, None if it was not measured."""
         epoch = self.metrics['epochs'] if quantity.epoch is None else quantity.epoch
         if quantity.training:
-            rows = [row for row in self.curves['train'] if epoch - 1 < row['epoch'] <= epoch]
-            values = [row[quantity.metric] for row in rows if quantity.metric in row]
-            return sum(values) / len(values) if values else None
+            return self._training_mean(quantity.metric, epoch)
         if quantity.epoch is None:
             return self.metrics['metrics'].get(quantity.metric)
         return next((row.get(quantity.metric) for row in self.curves['val'] if row['epoch'] == epoch), None)
+
+    def _training_mean(self, metric: str, epoch: float) -> float | None:
+        """Return the mean of a metric over the iterations of an epoch: a row is the mean of those since the last."""
+        total = weights = 0.0
+        start = epoch - 1.0
+        for row in self.curves['train']:
+            if start < row['epoch'] <= epoch:
+                if metric in row:
+                    total += (row['epoch'] - start) * row[metric]
+                    weights += row['epoch'] - start
+                start = row['epoch']
+        return total / weights if weights else None
 
 
 def is_finished(name: RunName, results: Path) -> bool:

@@ -66,6 +66,19 @@ def test_schedules_are_told_apart(tmp_path):
     assert {key: [run.seed for run in group] for key, group in runs.items()} == {None: [2, 10], 5: [2, 10], 10: [2, 10]}
 
 
+def test_training_metrics_are_means_over_iterations():
+    # Means of 50, 50 and 10 iterations in each epoch.
+    points = enumerate([(50, 80.0), (100, 90.0), (110, 100.0), (160, 70.0), (210, 60.0), (220, 0.0)])
+    rows = [
+        dict(epoch=end / 110, acc=value, **({'other': 1.0} if index == 5 else {})) for index, (end, value) in points
+    ]
+    run = Run(0, dict(epochs=2, metrics={}), dict(train=rows, val=[]))
+    assert run.value(Quantity('', 'acc', epoch=1, training=True)) == pytest.approx((5 * 80 + 5 * 90 + 100) / 11)
+    assert run.value(Quantity('', 'acc', training=True)) == pytest.approx((5 * 70 + 5 * 60) / 11)
+    assert run.value(Quantity('', 'other', training=True)) == pytest.approx(1)
+    assert run.value(Quantity('', 'other', epoch=1, training=True)) is None
+
+
 def test_values_of_a_run():
     curves = dict(
         train=[dict(epoch=0.5, acc=1.0), dict(epoch=1.0, acc=2.0), dict(epoch=1.5, acc=3.0), dict(epoch=2.0, acc=5.0)],
