@@ -126,6 +126,7 @@ def revert_convs_(model: nn.Module) -> None:
         ValueError: If nothing is converted, or a layer cannot give its original weight back.
     """
     layers = generated_layers(model)
+    _check_repositories(layers)
     for name, layer in layers.items():
         if not layer.preserves_conv:
             raise ValueError(
@@ -145,10 +146,22 @@ def freeze_convs_(model: nn.Module, codes: Sequence[Tensor]) -> None:
             the mean filters.
 
     Raises:
-        ValueError: If nothing is converted.
+        ValueError: If nothing is converted, or a repository is not the layer's own parameter.
     """
-    layers = generated_layers(model).values()
-    replace_modules_(model, {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers})
+    layers = generated_layers(model)
+    _check_repositories(layers)
+    frozen = {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers.values()}
+    replace_modules_(model, frozen)
+
+
+def _check_repositories(layers: Mapping[str, FilterRepoConv]) -> None:
+    for name, layer in layers.items():
+        if 'weight' not in layer._parameters:
+            raise ValueError(
+                f"The filter repository of '{name}' should be a parameter, but is computed from others, as pruning and "
+                f'weight normalisation do. Undo it first: torch.nn.utils.prune.remove, remove_weight_norm, or '
+                f'parametrize.remove_parametrizations.'
+            )
 
 
 # What nn.Module keeps of its hooks. The replacement shares these, so that a hook's handle still removes it.

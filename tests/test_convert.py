@@ -1,6 +1,7 @@
 """Whole networks: convert_, revert_, freeze_ and what a converted network can do."""
 
 import copy
+import importlib
 import pickle
 import threading
 
@@ -9,6 +10,7 @@ import torch
 from perturbed import perturb_heads_
 from timm.layers import StdConv2d
 from torch import nn
+from torch.nn.utils import prune
 
 import fg_plugin
 from fg_plugin import FilterRepoConv, NothingMatchedError, convert_, freeze_, revert_
@@ -372,10 +374,80 @@ class TestFusing:
         revert_(model)
         assert model[0].fuse() is model[0].conv
 
+    def test_mmcv_fuses_no_batch_normalisation_in_evaluation(self):
+        from mmcv.cnn import ConvModule
+
+        options = dict(norm_cfg=dict(type='BN'), efficient_conv_bn_eval=True)
+        host = nn.Sequential(ConvModule(3, 8, 3, **options), ConvModule(8, 8, 3, **options)).double().eval()
+        nn.init.uniform_(host[0].bn.running_var)
+        model = make_model(host=copy.deepcopy(host))
+        blocks = [(block.conv, block.norm, block.activate) for block in model]
+        with fg_plugin.conditioning.conditioning_scope(model.condition(images())):
+            expected = images()
+            for conv, norm, activate in blocks:
+                expected = activate(norm(conv(expected)))
+        torch.testing.assert_close(model(images()), expected, rtol=0, atol=1e-12)
+        with pytest.raises(RuntimeError, match="'0' cannot turn_on_efficient_conv_bn_eval"):
+            model[0].turn_on_efficient_conv_bn_eval()
+        freeze_(model, images(1))
+        assert model[0].efficient_conv_bn_eval_forward is host[0].efficient_conv_bn_eval_forward is not None
+        model[0].turn_on_efficient_conv_bn_eval(False)
+        assert model[0].efficient_conv_bn_eval_forward is None
+
     def test_of_parts_that_stay_static_is_left_alone(self):
         model = nn.Sequential(self.Block(), nn.Conv2d(4, 4, 3))
         convert_(model, **HOST, exclude=['0.*'])
         assert model[0].fuse() is model[0].conv
+
+
+class TestReparametrised:
+    """Tools of PyTorch that take the repository away and put what they compute from it in its place."""
+
+    TOOLS = pytest.mark.parametrize(
+        'reparametrise',
+        [
+            lambda layer: prune.l1_unstructured(layer, 'weight', 0.5),
+            torch.nn.utils.weight_norm,
+            torch.nn.utils.parametrizations.weight_norm,
+        ],
+        ids=['prune', 'weight_norm', 'parametrized weight_norm'],
+    )
+
+    @TOOLS
+    def test_base_filters_can_be(self, reparametrise):
+        model = make_model()
+        reparametrise(model.stem)
+        weight = model.stem.weight.detach().clone()
+        outputs = model(images())
+        outputs.sum().backward()
+        plain = make_model()
+        plain.stem.weight.data.copy_(weight)
+        torch.testing.assert_close(outputs, plain(images()), rtol=0, atol=1e-12)
+
+    @TOOLS
+    @pytest.mark.parametrize('take_away', [revert_, lambda model: freeze_(model, images(1))], ids=['revert', 'freeze'])
+    def test_a_plain_convolution_needs_them_plain(self, reparametrise, take_away):
+        model = make_model()
+        reparametrise(model.depthwise)
+        expected = model(images())
+        with pytest.raises(ValueError, match=r"'depthwise' should be a parameter.*prune\.remove"):
+            take_away(model)
+        assert torch.equal(model(images()), expected)
+
+
+def test_replicas_of_data_parallel(monkeypatch):
+    """What ``nn.DataParallel`` does on several GPUs, but for the copies of the parameters."""
+    module = importlib.import_module('torch.nn.parallel.replicate')
+    monkeypatch.setattr(module, '_get_device_index', lambda device, optional=False: device)
+
+    def copies(tensors, devices, detach=False):
+        return [[tensor.clone() for tensor in tensors] for _ in devices]
+
+    monkeypatch.setattr(module, '_broadcast_coalesced_reshape', copies)
+    model = make_model(reconstruction_weight=1.0)
+    replicas = module.replicate(model, [0, 1, 2])
+    outputs = torch.cat([replica(image[None]) for replica, image in zip(replicas, images(), strict=True)])
+    torch.testing.assert_close(outputs, model(images()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -437,7 +509,9 @@ def test_each_class_has_code_of_its_own_to_compile():
 
 def test_large_full_heads_are_refused_by_name():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4096, 1))
-    with pytest.raises(ValueError, match=r"'1' cannot be converted: out_channels \* num_base_filters.*head='lowrank'"):
+    with pytest.raises(
+        ValueError, match=r"'1' cannot be converted: out_channels \* num_base_filters.*head='residual' or 'lowrank'"
+    ):
         convert_(model, **HOST, head='full')
 
 

@@ -307,12 +307,16 @@ class FilterRepoConv(nn.Conv2d):
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a new ``weight``: code that folds a batch normalisation into a convolution assigns one.
 
+        A repository that was taken away on purpose may come back as another tensor: in a replica of ``DataParallel``,
+        pruned, or with its norm as a parameter of its own.
+
         Raises:
-            RuntimeError: If ``weight`` is assigned after construction, except by ``load_state_dict(assign=True)`` and
-                by ``fully_shard``, which exchanges a parameter and its shard.
+            RuntimeError: If ``weight`` is assigned while there is one after construction, except by
+                ``load_state_dict(assign=True)`` and by ``fully_shard``, which exchanges a parameter and its shard.
         """
         complete = 'coefficient_head' in self.__dict__.get('_modules', ())
-        if name == 'weight' and complete and not (self._loading or _is_shard(value) or _is_shard(self.weight)):
+        old = self._parameters.get('weight') if name == 'weight' and complete else None
+        if old is not None and not (self._loading or _is_shard(value) or _is_shard(old)):
             raise RuntimeError(
                 f"The weight of the generated-filter layer '{self.name}' is a filter repository and cannot be replaced "
                 f'by another weight, as fusing it with a batch normalisation does: the filters are combined from it '
