@@ -12,7 +12,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.convert_convs import build_layers, freeze_convs_, replace_modules_, revert_convs_
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
-from fg_plugin.generated_model import GENERATOR, Conversion, GeneratedModel, check_names, generated_class
+from fg_plugin.generated_containers import GENERATOR, add_generator_
+from fg_plugin.generated_model import Conversion, GeneratedModel, check_names, generated_class
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.host_input import ChannelValues, HostInput, host_input
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
@@ -101,7 +102,7 @@ def convert_(
     replace_modules_(model, layers)
     forbid_fusing_(model)
     model.__class__ = converted_class
-    model.add_module(GENERATOR, generator)
+    add_generator_(model, generator)
     model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,

@@ -11,6 +11,14 @@ GENERATOR = 'fg_generator'
 """Name of the generator among the children of a converted network."""
 
 
+def add_generator_(model: nn.Module, generator: nn.Module) -> None:
+    """Make ``generator`` the first child of ``model``: timm's adaptive gradient clipping spares the last parameters."""
+    host_modules = dict(model._modules)
+    model._modules.clear()
+    model._modules[GENERATOR] = generator
+    model._modules.update(host_modules)
+
+
 def container_bases(host_class: type[nn.Module]) -> tuple[type[nn.Module], ...]:
     """Return the bases that make converted networks of ``host_class`` instances of it.
 
@@ -39,7 +47,7 @@ def _apart(method: Callable) -> Callable:
         finally:
             # Not there if another such method calls this one.
             if generator is not None:
-                self._modules[GENERATOR] = generator
+                add_generator_(self, generator)
 
     return edit
 

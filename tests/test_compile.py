@@ -84,6 +84,19 @@ def test_one_graph_serves_every_batch_size(head, reconstruction_weight):
     assert counters['stats']['unique_graphs'] == 1
 
 
+@torch.no_grad()
+def test_a_fixed_batch_size_is_decomposed():
+    """By a backend that predicts strides, and by an export: the default neck's maps are of several sizes."""
+    torch.manual_seed(0)
+    model = Host().eval()
+    fg_plugin.convert_(model, input_size=(3, 64, 64), mean=(0, 0, 0), std=(1, 1, 1))
+    images = torch.rand(2, 3, 64, 64)
+    expected = perturb_heads_(model)(images)
+    exported = torch.export.export(model, (images,)).run_decompositions().module()
+    for graph in (exported, torch.compile(model, backend='aot_eager')):
+        torch.testing.assert_close(graph(images), expected, rtol=1e-5, atol=1e-6)
+
+
 def few_layers(name: str, **options) -> nn.Module:
     """Return a small mobile network of which few convolutions are converted, so that tracing it takes seconds."""
     torch.manual_seed(0)

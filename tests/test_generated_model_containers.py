@@ -112,11 +112,11 @@ def test_edits_of_a_sequence(build, edit):
     assert model.fg_generator is generator
     assert len(model) == len(plain)
     torch.testing.assert_close(model(images()), plain(images()))
-    # The state dict has the host's keys in the host's order, and the generator's behind them.
+    # The state dict has the generator's keys, and the host's in the host's order behind them.
     keys = [key for key in model.state_dict() if 'coefficient_head' not in key]
     own = [key for key in keys if not key.startswith(GENERATOR)]
     assert own == list(plain.state_dict())
-    assert keys[: len(own)] == own
+    assert keys[-len(own) :] == own
     revert_(model)
     assert list(model.state_dict()) == list(plain.state_dict())
     assert torch.equal(model(images()), plain(images()))
@@ -164,7 +164,7 @@ def test_a_mapping_lists_and_edits_the_hosts_modules():
     model.update({'more': nn.Linear(3, 2)})
     assert list(model) == ['layer0', 'layer1', 'layer2', 'layer3', 'last', 'more']
     assert [key for key in model.state_dict() if key.startswith(GENERATOR)] == list(model.state_dict())[
-        -len(generator.state_dict()) :
+        : len(generator.state_dict())
     ]
     assert model(images()).shape == (2, 2)
     model.clear()

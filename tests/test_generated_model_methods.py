@@ -168,7 +168,7 @@ def test_a_network_that_runs_its_children_runs_no_generator():
     convert_(host, **HOST)
     torch.testing.assert_close(host(images()), expected, rtol=0, atol=1e-12)
     # All else, such as a move to another device, finds it.
-    assert [name for name, _ in host.named_children()] == ['c1', 'c2', 'fg_generator']
+    assert [name for name, _ in host.named_children()] == ['fg_generator', 'c1', 'c2']
     assert host.fg_generator in list(host.children())
     with host.conditioned_on(images(seed=1)):
         assert host.fg_generator in list(host.children())

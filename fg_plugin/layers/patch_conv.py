@@ -24,4 +24,5 @@ class PatchConv2d(nn.Conv2d):
         rows, columns = height // kernel_height, width // kernel_width
         tiles = input.reshape(input.shape[0], self.in_channels, rows, kernel_height, columns, kernel_width)
         patches = tiles.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return F.linear(patches, self.weight.flatten(1)).permute(0, 3, 1, 2)
+        # Contiguous: for a permuted map, compilers predict other strides of the normalisation that follows than it has.
+        return F.linear(patches, self.weight.flatten(1)).permute(0, 3, 1, 2).contiguous()

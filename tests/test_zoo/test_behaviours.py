@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from test_zoo.networks import NETWORKS, assert_equal, copy_of, differ, images
+from timm.models import model_parameters
 from torch.utils._pytree import tree_leaves
 
 from fg_plugin import FilterRepoConv
@@ -112,3 +113,11 @@ def test_head_and_classifier(name):
     assert all(any(len(parameter) == 7 for parameter in part.parameters()) for part in parts)
     assert set(parts) <= set(model.modules())
     assert [layer for layer in model.modules() if isinstance(layer, FilterRepoConv)] == layers
+
+
+def test_adaptive_gradient_clipping_spares_the_classifier():
+    """timm leaves the last two parameters out of it."""
+    model = copy_of('test_nfnet')
+    clipped = {id(parameter) for parameter in model_parameters(model, exclude_head=True)}
+    spared = {name for name, parameter in model.named_parameters() if id(parameter) not in clipped}
+    assert spared == {'head.fc.weight', 'head.fc.bias'}
