@@ -8,9 +8,11 @@ forwards before one backward, the recomputation of the first would see the codes
 therefore replaces it by a shim that captures the codes at the call and passes them to the recomputation as explicit
 tensor arguments. Without a scope the shim calls the original function unchanged. Code that bound the original
 function by ``from torch.utils.checkpoint import checkpoint`` before this module was imported keeps the original: its
-recomputation finds no scope, and the layer raises instead of computing a wrong gradient.
+recomputation finds no scope, and the layer raises instead of computing a wrong gradient. So does that of
+``torch.distributed._composable.checkpoint``, which never calls the function.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,3 +110,7 @@ def _carry_conditioning(checkpoint: Callable) -> Callable:
 
 if not hasattr(torch.utils.checkpoint.checkpoint, 'carries_conditioning'):
     torch.utils.checkpoint.checkpoint = _carry_conditioning(torch.utils.checkpoint.checkpoint)
+    # FSDP's wrapper of modules has bound the original when other parts of PyTorch imported it.
+    _wrapper = sys.modules.get('torch.distributed.algorithms._checkpoint.checkpoint_wrapper')
+    if _wrapper is not None:
+        _wrapper.torch_utils_checkpoint = torch.utils.checkpoint.checkpoint  # type: ignore[attr-defined]

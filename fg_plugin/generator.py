@@ -112,9 +112,10 @@ class FilterGenerator(nn.Module):
         if reconstructs:
             logits = self.autoencoder.decode(features)
             dtype = torch.promote_types(logits.dtype, torch.float32)
-            self._warn_of_a_lost_loss()
             loss = F.binary_cross_entropy_with_logits(logits.to(dtype), images.to(dtype).clamp(0, 1))
-            self._pending_loss = self.reconstruction_weight * loss
+            if not _is_recomputing():
+                self._warn_of_a_lost_loss()
+                self._pending_loss = self.reconstruction_weight * loss
         return self.neck([features[level] for level in self.levels])
 
     @torch.no_grad()
@@ -173,13 +174,28 @@ class FilterGenerator(nn.Module):
             self.autoencoder.keep_(self.levels[-1] + 1)
 
     def take_reconstruction_loss(self) -> Tensor | None:
-        """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None."""
+        """Return the weighted reconstruction loss (eq. 1) of the latest training forward once, then None.
+
+        Raises:
+            RuntimeError: If gradients are wanted, but that forward computed none.
+        """
         loss, self._pending_loss = self._pending_loss, None
+        trained = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        if loss is not None and trained and not loss.requires_grad:
+            raise RuntimeError(
+                'The reconstruction loss has no gradient, because its forward ran without: under torch.no_grad or in a '
+                'checkpoint of the whole network, which should be called with use_reentrant=False.'
+            )
         return loss
 
     def __getstate__(self) -> dict:
         """Leave the pending loss out of copies and pickles: it belongs to one step's graph."""
         return {**self.__dict__, '_pending_loss': None}
+
+
+def _is_recomputing() -> bool:
+    """Return whether this is a backward, where checkpoints compute a second time what the forward has computed."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _refill(generator: FilterGenerator, keys: Any) -> None:
@@ -267,7 +283,7 @@ def reconstruction_loss(model: nn.Module) -> Tensor:
     Raises:
         ValueError: If ``model`` generates no filters.
         RuntimeError: If ``model`` is in training and has a reconstruction weight, but no forward has been done
-            since the loss was taken.
+            since the loss was taken, or one without gradients.
     """
     generators = [module for module in model.modules() if isinstance(module, FilterGenerator)]
     if not generators:

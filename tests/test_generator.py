@@ -8,6 +8,7 @@ import torch
 from reference import reconstruction_bce
 from timm.data.random_erasing import RandomErasing
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from fg_plugin import convert_
 from fg_plugin.generator import FilterGenerator, pending_reconstruction_loss, reconstruction_loss
@@ -165,6 +166,38 @@ def test_warns_once_of_a_loss_that_nothing_takes():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         generator(images)
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_recomputation_of_the_whole_network_in_backward(use_reentrant):
+    model, images = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(2, 3, 16, 16).requires_grad_()
+    convert_(model, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 16, 16), reconstruction_weight=1.0)
+    (model(images).sum() + reconstruction_loss(model)).backward()
+    expected = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(2):
+            output = checkpoint(model, images, use_reentrant=use_reentrant)
+            if use_reentrant:
+                with pytest.raises(RuntimeError, match=r'has no gradient.*use_reentrant=False'):
+                    reconstruction_loss(model)
+                output.sum().backward()
+                continue
+            model.zero_grad()
+            (output.sum() + reconstruction_loss(model)).backward()
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def test_a_loss_without_gradients_can_be_looked_at():
+    generator = make_generator()
+    with torch.no_grad():
+        generator(torch.rand(2, 1, 16, 16))
+        assert reconstruction_loss(generator) > 0
+    generator.requires_grad_(False)
+    generator(torch.rand(2, 1, 16, 16))
+    assert reconstruction_loss(generator) > 0
 
 
 def test_a_converted_network_warns_of_a_loss_that_nothing_takes():

@@ -363,7 +363,8 @@ class FilterRepoConv(nn.Conv2d):
             raise RuntimeError(
                 f"The generated-filter layer '{self.name}' was called without conditioning: there is no image to "
                 f'generate its filters from. Call the model that holds it (FGBackboneWrapper), or call the layer '
-                f"inside 'with model.conditioned_on(images):'."
+                f"inside 'with model.conditioned_on(images):'. In backward, where a checkpoint recomputes it, the "
+                f'checkpoint should be called by its full name torch.utils.checkpoint.checkpoint.'
             )
         if self.level >= len(conditioning.codes):
             raise RuntimeError(
