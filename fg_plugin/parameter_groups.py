@@ -1,6 +1,7 @@
 """Learning rates for trained weights that get generated filters."""
 
 from collections.abc import Collection
+from fnmatch import fnmatch
 from typing import Any
 
 from torch import nn
@@ -46,14 +47,31 @@ def param_groups(
     generators = [module for module in model.modules() if isinstance(module, FilterGenerator)]
     multiples = {parameter: generator_lr for generator in generators for parameter in generator.parameters()}
     multiples |= {parameter: head_lr for layer in layers.values() for parameter in layer.coefficient_head.parameters()}
-    exempt: Collection[str] = getattr(model, 'no_weight_decay', tuple)()
+    exempt = _exempt_from_decay(model)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decays = weight_decay is not None and parameter.ndim > 1 and name not in exempt
+            decays = (
+                weight_decay is not None
+                and parameter.ndim > 1
+                and not any(fnmatch(name, pattern) for pattern in exempt)
+            )
             groups.setdefault((multiples.get(parameter, 1.0), decays), []).append(parameter)
     return [
         {'params': parameters, 'lr': multiple * lr}
         | ({} if weight_decay is None else {'weight_decay': weight_decay if decays else 0.0})
         for (multiple, decays), parameters in groups.items()
+    ]
+
+
+def _exempt_from_decay(module: nn.Module, prefix: str = '') -> list[str]:
+    """Return what ``no_weight_decay`` names, of the outermost modules that have it: a wrapper's host is inside."""
+    # Of the class: a wrapper hands on what its backbone has, whose names lack the prefix.
+    if hasattr(type(module), 'no_weight_decay'):
+        names: Collection[str] = module.no_weight_decay()  # type: ignore[operator]
+        return [prefix + name for name in names]
+    return [
+        name
+        for child_name, child in module.named_children()
+        for name in _exempt_from_decay(child, f'{prefix}{child_name}.')
     ]

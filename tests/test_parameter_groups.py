@@ -1,5 +1,6 @@
 import pytest
 import timm
+import torch
 from test_zoo.networks import copy_of
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
@@ -52,6 +53,31 @@ def test_decay_leaves_out_what_timm_leaves_out():
         for parameter in group['params']:
             assert decay_of[parameter] == group['weight_decay']
     assert {0.0, 0.05} == set(decay_of.values())
+
+
+@pytest.mark.parametrize(
+    'wrap', [lambda model: nn.Sequential(nn.Identity(), model), torch.compile], ids=['nested', 'compiled']
+)
+def test_decay_leaves_it_out_inside_of_another_module(wrap):
+    model = copy_of('test_vit')
+    assert decayed(wrap(model), model) == decayed(model, model) > {'patch_embed.proj.weight'}
+    assert not {'pos_embed', 'cls_token'} & decayed(wrap(model), model)
+
+
+def test_decay_leaves_it_out_of_a_wrapped_backbone():
+    backbone = timm.create_model('test_vit', num_classes=0, img_size=32)
+    autoencoder = dict(type='Autoencoder', in_channels=3, kernel_size=3, encoder=((4, 2), (6, 2)), decoder=None)
+    neck = dict(type='AEFeatureNeck')
+    wrapper = FGBackboneWrapper(backbone, autoencoder, neck, image_size=32, reconstruction_weight=0.0)
+    assert not {'pos_embed', 'cls_token'} & decayed(wrapper, backbone)
+    assert 'blocks.0.mlp.fc1.weight' in decayed(wrapper, backbone)
+
+
+def decayed(whole, part):
+    """Return the names in ``part`` of the parameters that decay."""
+    groups = fg_plugin.param_groups(whole, 1.0, weight_decay=0.05)
+    held = {parameter for group in groups if group['weight_decay'] for parameter in group['params']}
+    return {name for name, parameter in part.named_parameters() if parameter in held}
 
 
 def test_frozen_parameters_are_in_no_group():
