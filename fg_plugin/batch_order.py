@@ -44,7 +44,7 @@ def disordered_convs(
             dtype = _replace_values_(model)
             for conv in calls:
                 conv.register_forward_pre_hook(look)
-            images = torch.full((TRACE_BATCH, *input_size), 0.5, dtype=dtype)
+            images = torch.full((2, *input_size), 0.5, dtype=dtype)
             images[1] = torch.nan
             model(images)
     except _Seen:

@@ -22,7 +22,8 @@ class ConvCall(NamedTuple):
     out_shape: tuple[int, ...]
 
 
-TRACE_BATCH = 2
+# Of no other meaning in a network: a convolution of two fixed rows, say, should not look as if they were two samples.
+TRACE_BATCH = 7
 
 
 def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.Module, ConvCall]:

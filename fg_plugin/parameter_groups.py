@@ -54,6 +54,7 @@ def param_groups(
             decays = (
                 weight_decay is not None
                 and parameter.ndim > 1
+                and not name.endswith('.bias')
                 and not any(fnmatch(name, pattern) for pattern in exempt)
             )
             groups.setdefault((multiples.get(parameter, 1.0), decays), []).append(parameter)

@@ -162,3 +162,23 @@ def test_architectures_that_fold_into_the_batch_are_converted(name):
     with torch.device('meta'):
         model = timm.create_model(f'fg_{name}')
     assert not [record for record in model.fg_conversion.records if record.reason]
+
+
+class OfFixedRows(Core):
+    """One convolution runs on a table of the network, of as many rows as a small batch may have."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.register_buffer('table', torch.rand(rows, 8, 32, 32))
+
+    def forward(self, x):
+        return self.head(self.c1(x) + self.c2(self.table).sum(0, keepdim=True))
+
+
+@pytest.mark.parametrize('rows', [1, 2, 3, 4, 8, 14, 16, 49])
+def test_a_convolution_of_a_table_stays_static(rows):
+    model = OfFixedRows(rows)
+    records = {record.name: record for record in convert_(model, **INPUT)}
+    assert records['c1'].reason == ''
+    assert records['c2'].reason
+    assert model(torch.rand(3, 3, 32, 32)).shape == (3, 5)

@@ -461,7 +461,7 @@ def test_replicas_of_data_parallel(monkeypatch):
         (
             dict(input_size=(1, 32, 32), mean=(0.5,), std=(0.2,)),
             ValueError,
-            r'does not run on a batch of 2 inputs of size \(1, 32, 32\)',
+            r'does not run on a batch of 7 inputs of size \(1, 32, 32\)',
         ),
         (dict(head='dense'), ValueError, "'stem' cannot be converted: head should be one of"),
         (dict(rank=0), ValueError, "'stem' cannot be converted: rank should be >= 1"),

@@ -160,7 +160,7 @@ def test_a_float_is_the_ratio_of_base_filters_to_filters():
             r"'stem' cannot be converted: num_base_filters should be > 0 as a ratio M/N \(a float\), but got 0\.0",
         ),
         (dict(head='dense'), ValueError, "'stem' cannot be converted: head should be one of"),
-        (dict(input_size=(1, 16, 16)), ValueError, r'does not run on a batch of 2 inputs of size \(1, 16, 16\)'),
+        (dict(input_size=(1, 16, 16)), ValueError, r'does not run on a batch of 7 inputs of size \(1, 16, 16\)'),
     ],
 )
 def test_errors_come_before_the_first_change(options, error, message):
@@ -194,7 +194,7 @@ def test_trace_leaves_the_model_as_it_is():
     model = Host()
     state = {key: value.clone() for key, value in model.state_dict().items()}
     calls = trace_convs(model, (3, 16, 16))
-    assert calls[model.blocks[0]].out_shape == (2, 8, 8, 8)
+    assert calls[model.blocks[0]].out_shape == (7, 8, 8, 8)
     assert model.training
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
