@@ -13,7 +13,7 @@ from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.convert_convs import build_layers, freeze_convs_, replace_modules_, revert_convs_
 from fg_plugin.fusing import allow_fusing_, forbid_fusing_
 from fg_plugin.generated_containers import GENERATOR, add_generator_
-from fg_plugin.generated_model import Conversion, GeneratedModel, check_names, generated_class
+from fg_plugin.generated_model import Conversion, GeneratedModel, accept_plain_part, check_names, generated_class
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.host_input import ChannelValues, HostInput, host_input
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
@@ -103,6 +103,7 @@ def convert_(
     forbid_fusing_(model)
     model.__class__ = converted_class
     add_generator_(model, generator)
+    model.register_load_state_dict_post_hook(accept_plain_part)
     model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,
@@ -278,6 +279,9 @@ def _restore_class_(model: Any) -> None:
     allow_fusing_(model)
     delattr(model, GENERATOR)
     del model.fg_conversion
+    hooks = model._load_state_dict_post_hooks
+    for key in [key for key, hook in hooks.items() if hook is accept_plain_part]:
+        del hooks[key]
     model.__class__ = model.host_class
     _set_architecture_(model, lambda name: name.removeprefix('fg_'))
     if hasattr(model, '_model_args'):

@@ -107,11 +107,29 @@ class GeneratedModel(nn.Module):
             _accept_plain(self, keys, strict)
         return result
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Notice plain weights in the checkpoint of a larger network, for which ``load_state_dict`` is not called."""
+        ours = generation_prefixes(self, prefix, f'{prefix}{GENERATOR}.')
+        keys = [key for key in state_dict if key.startswith(prefix)] if prefix else []
+        plain = bool(keys) and not any(key.startswith(ours) for key in keys)
+        self.__dict__[_PLAIN_PREFIX] = prefix if plain else None
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def __reduce_ex__(self, protocol: Any) -> tuple:
         """Copy and pickle by the host's class: this one is made at run time and cannot be found by name."""
         # In Python 3.10, only classes that define it have one.
         get_state: Callable[[], Any] | None = getattr(self, '__getstate__', None)
         return _restore, (self.host_class,), self.__dict__ if get_state is None else get_state()
+
+
+_PLAIN_PREFIX = 'fg_plain_prefix'
+
+
+def accept_plain_part(model: nn.Module, keys: Any) -> None:
+    """After the parameters of ``model`` were loaded with those of a larger network: accept plain weights."""
+    prefix = model.__dict__.pop(_PLAIN_PREFIX, None)
+    if prefix is not None:
+        accept_plain_weights_(model, prefix, f'{prefix}{GENERATOR}.', keys.missing_keys)
 
 
 def _accept_plain(model: GeneratedModel, keys: Any, strict: bool, shapes: RuntimeError | None = None) -> None:

@@ -2,13 +2,14 @@
 
 import copy
 
+import mmengine.runner
 import pytest
 import timm
 import torch
 from perturbed import perturb_heads_
 from torch import nn
 
-from fg_plugin import convert_
+from fg_plugin import convert_, revert_
 from fg_plugin.generated_model import generated_keys
 
 HOST = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), input_size=(3, 32, 32))
@@ -47,6 +48,32 @@ def test_a_network_from_scratch_computes_what_the_plain_one_computes(head):
     result = model.load_state_dict(plain(0).state_dict())
     assert not result.missing_keys
     torch.testing.assert_close(model(images()), plain(0)(images()), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('load', [nn.Module.load_state_dict, mmengine.runner.checkpoint.load_state_dict])
+@pytest.mark.parametrize('options', [dict(init='orthogonal'), dict(), dict(num_base_filters=4, head='full')])
+def test_a_part_of_another_network_computes_what_the_plain_one_computes(load, options):
+    parent = nn.Sequential(converted(**options), nn.Linear(5, 2).double())
+    state = nn.Sequential(plain(0), nn.Linear(5, 2).double()).state_dict()
+    own = copy.deepcopy(parent.state_dict())
+    load(parent, state, strict=True)
+    expected = converted(**options)
+    expected.load_state_dict(plain(0).state_dict())
+    torch.testing.assert_close(parent[0](images()), expected(images()), rtol=0, atol=1e-12)
+    # A checkpoint of its own is not taken for one of the plain network.
+    perturb_heads_(parent)
+    load(parent, own, strict=True)
+    assert all(torch.equal(value, own[key]) for key, value in parent.state_dict().items())
+    incomplete = {key: value for key, value in state.items() if key != '0.fc.bias'}
+    with pytest.raises(RuntimeError, match=r'0\.fc\.bias'):
+        load(parent, incomplete, strict=True)
+
+
+def test_a_reverted_network_knows_nothing_of_it():
+    model = converted()
+    revert_(model)
+    assert vars(model).keys() == vars(Host()).keys()
+    assert not model._load_state_dict_post_hooks
 
 
 def test_a_network_of_timm_from_scratch(tmp_path):
