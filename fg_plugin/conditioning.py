@@ -56,7 +56,7 @@ def current_conditioning() -> Conditioning | None:
 
 
 @contextmanager
-def conditioning_scope(conditioning: Conditioning) -> Iterator[None]:
+def conditioning_scope(conditioning: Conditioning | None) -> Iterator[None]:
     """Make ``conditioning`` the current one of this thread; the previous one returns at the end, errors included."""
     previous = current_conditioning()
     _scope.conditioning = conditioning

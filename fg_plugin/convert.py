@@ -151,7 +151,7 @@ def plan(
 
 
 def _static_modules(model: nn.Module) -> dict[str, str]:
-    classifiers = getattr(model, 'pretrained_cfg', {}).get('classifier') or ()
+    classifiers = (getattr(model, 'pretrained_cfg', None) or {}).get('classifier') or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     static = dict.fromkeys(classifiers, 'it is the classifier, which reset_classifier builds anew')
     for name, module in model.named_modules():
@@ -202,8 +202,14 @@ def _check_convertible(model: nn.Module) -> None:
         if isinstance(model, wrapper):
             raise ValueError(
                 f'The model should be a network as its class defines it, but got: {wrapper.__name__}. Convert the '
-                f'network first, and wrap, compile, script or trace it after that.'
+                f'network first, and wrap, compile or trace it after that.'
             )
+    if 'forward' in vars(model):
+        raise ValueError(
+            f"{type(model).__name__} should run by the 'forward' of its class, but another one was assigned to the "
+            f'instance, which would bypass the generation of filters. Define it in a subclass, or put the network into '
+            f'another one: nn.Sequential(network).'
+        )
     if isinstance(model, nn.Conv2d):
         raise ValueError(
             'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'

@@ -36,7 +36,9 @@ _conditioning_of: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 def condition_on(model: 'GeneratedModel', images: Tensor) -> Conditioning:
     """Return the codes that ``model`` has for ``images`` (B, C, H, W)."""
-    return Conditioning(model, model.fg_generator(images))
+    # A host may ask for them in its own forward, where the generator takes a call for one of its layers.
+    with conditioning_scope(None) if is_running(model) else nullcontext():
+        return Conditioning(model, model.fg_generator(images))
 
 
 def generating_methods(host_class: type[nn.Module]) -> dict[str, Callable]:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
 
 # What undoing a normalisation leaves outside [0, 1].
@@ -97,7 +98,9 @@ class FilterGenerator(nn.Module):
             ValueError: For a wrong number of channels; in training with a reconstruction loss, if so much is outside
                 [0, 1] that the images must have been normalised in another way than ``input_mean`` and ``input_std``
                 say; for a single image in training, which a batch normalisation over 1x1 maps cannot take.
+            RuntimeError: If the network that it generates for runs it as one of its layers.
         """
+        self._check_caller()
         self._check_shape(inputs)
         images = inputs * self.input_std + self.input_mean
         reconstructs = self.training and self.reconstruction_weight > 0
@@ -151,6 +154,15 @@ class FilterGenerator(nn.Module):
             "dict(type='ReconstructionLossHook') to custom_hooks; without the loss, set reconstruction_weight=0. "
             'Several forwards before one backward use that of the last.',
             stacklevel=2,
+        )
+
+    def _check_caller(self) -> None:
+        conditioning = current_conditioning()
+        if conditioning is None or not conditioning.running or self not in conditioning.owner._modules.values():
+            return
+        raise RuntimeError(
+            f'{type(conditioning.owner).__name__} should not run the generator as a layer of its own, as a forward '
+            f'over self._modules does: use self.children() or the names of the layers.'
         )
 
     def _check_shape(self, inputs: Tensor) -> None:

@@ -36,7 +36,7 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
     conditioning = current_conditioning()
     if conditioning is None or conditioning.owner is not owner:
         codes = tracer.create_proxy('call_module', tracer.path_of_module(generator), (images,), {})
-        conditioning = Conditioning(owner, codes)
+        conditioning = Conditioning(owner, codes, running=True)
     elif is_traced(conditioning.codes):
         yield
         return

@@ -14,6 +14,7 @@ from fg_plugin.bare_checkpoints import move_bare_keys_
 from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
 from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
+from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.plain_checkpoints import accept_plain_weights_
@@ -80,6 +81,11 @@ class FGBackboneWrapper(BaseModule):
         super().__init__(init_cfg)
         built_here = isinstance(backbone, dict)
         self.backbone = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
+        if isinstance(self.backbone, GeneratedModel):
+            raise ValueError(
+                f'backbone should be a plain network, but got a {type(self.backbone).__name__}, which generates its '
+                f'filters already. Use it without FGBackboneWrapper, or fg_plugin.revert_ it first.'
+            )
         self._preserves = (convert or {}).get('init', 'preserve') == 'preserve'
         if reconstruction_weight == 0:
             autoencoder = {**autoencoder, 'decoder': None}

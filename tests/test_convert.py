@@ -6,6 +6,7 @@ import pickle
 import threading
 
 import pytest
+import timm
 import torch
 from perturbed import perturb_heads_
 from timm.layers import StdConv2d
@@ -522,6 +523,11 @@ def test_refuses_to_convert_twice():
         convert_(nn.Sequential(make_model()), **HOST)
 
 
+def with_own_forward(model):
+    model.forward = model.forward_features
+    return model
+
+
 @pytest.mark.parametrize(
     ('wrap', 'message'),
     [
@@ -531,11 +537,35 @@ def test_refuses_to_convert_twice():
         (lambda model: model.stem, 'is a single one itself'),
         (lambda model: nn.ReLU(), 'ReLU has no parameters'),
         (lambda model: model.fc, r'Linear has no nn\.Conv2d'),
+        (with_own_forward, "'forward' .* assigned to the instance"),
     ],
 )
 def test_refuses_what_is_no_plain_network(wrap, message):
     with pytest.raises(ValueError, match=message):
         convert_(wrap(Host().eval()), **HOST)
+
+
+class RunsItsModules(nn.Sequential):
+    def forward(self, x):
+        for module in self._modules.values():
+            x = module(x)
+        return x
+
+
+def test_a_network_that_runs_the_generator_hears_of_it():
+    model = RunsItsModules(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    convert_(model, **HOST)
+    with pytest.raises(
+        RuntimeError, match=r'FGRunsItsModules should not run the generator as a layer.*self\.children\(\)'
+    ):
+        model(images(dtype=torch.float32))
+
+
+def test_a_network_of_timm_without_a_configuration():
+    model = timm.create_model('test_resnet')
+    model.pretrained_cfg = None
+    convert_(model, **HOST)
+    assert isinstance(model.layer1[0].conv1, FilterRepoConv)
 
 
 def test_the_decoder_mirrors_the_encoder():

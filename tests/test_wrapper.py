@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from reference import generated_conv
 from torch import nn
 
-import fg_plugin.registration  # noqa: F401
+import fg_plugin.registration
 from fg_plugin.convert_convs import freeze_convs_
 from fg_plugin.generator import reconstruction_loss
 from fg_plugin.hooks import CheckpointMismatchError, StrictLoadHook
@@ -634,6 +634,13 @@ def test_init_weights_leaves_frozen_filters():
     wrapper.load_state_dict(wrapper.state_dict())
     Outer(wrapper, OUTER).init_weights()
     torch.testing.assert_close(wrapper(images()), expected)
+
+
+def test_refuses_a_converted_backbone():
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3))
+    fg_plugin.convert_(backbone, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 16, 16))
+    with pytest.raises(ValueError, match=r'backbone should be a plain network, but got a FGSequential.*revert_'):
+        make_wrapper(backbone)
 
 
 def test_refuses_a_convolution_as_backbone():

@@ -54,7 +54,7 @@ def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, c
     """Apply a low-rank head to the maps of the repository: ``V (b * x)`` costs less than ``(V b) * x``."""
     base, left, right = coefficients.base, coefficients.left, coefficients.right
     maps = F.conv2d(x, repository, None, *conv)
-    if base is None and not _is_transformed():
+    if base is None and not is_transformed():
         if not is_channels_last(maps):
             maps = maps.contiguous()
         if not torch.is_grad_enabled():
@@ -67,7 +67,7 @@ def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, c
     return combine(projected, left.to(maps.dtype), static, overwrite=not torch.is_grad_enabled())
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Return whether a graph is being made, or ``torch.func`` transforms the call: both want plain operations."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
 

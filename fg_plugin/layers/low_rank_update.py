@@ -90,7 +90,7 @@ class LowRankUpdate(torch.autograd.Function):
         # Not once_differentiable: it drops the second derivative in silence where ``gradient`` is a constant.
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "A generated-filter layer with a 'lowrank' head should be differentiated once, but got "
+                "A generated-filter layer with a 'lowrank' or 'residual' head should be differentiated once, but got "
                 'create_graph=True. For gradients of gradients, set the attribute path of each FilterRepoConv to '
                 "'materialised'."
             )

@@ -61,7 +61,7 @@ class StandardisedFilterRepoConv(FilterRepoConv):
         # they are computed again for it rather than kept; the convolution is then a cheap one for its size.
         if (
             torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
+            and not compute_paths.is_transformed()
             and path == 'factored'
             and isinstance(coefficients, LowRankCoefficients)
             and self.out_channels * out_pixels > x.shape[1:].numel()

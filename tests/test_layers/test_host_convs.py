@@ -186,3 +186,16 @@ def test_other_subclasses_have_no_layer():
         pass
 
     assert layer_class(Modulated(1, 1, 1)) is None
+
+
+def test_gradients_of_each_sample_by_torch_func(host):
+    layer, (x, codes) = perturb(make_layer(host, path='factored')), inputs()
+
+    def loss(weight, sample, code):
+        with conditioning_scope(Conditioning(layer, (code[None],))):
+            return torch.func.functional_call(layer, {'weight': weight}, (sample[None],)).square().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(layer.weight, x, codes)
+    for gradient, sample, code in zip(gradients, x, codes, strict=True):
+        (expected,) = torch.autograd.grad(loss(layer.weight, sample, code), layer.weight)
+        torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)

@@ -83,7 +83,10 @@ def run(layer, x, codes):
 def test_refuses_a_second_derivative_and_says_how_to_get_it():
     layer, x, codes = layer_and_inputs()
     x.requires_grad_()
-    with pytest.raises(RuntimeError, match=r"differentiated once, .* set the attribute path .* to 'materialised'"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"'lowrank' or 'residual' head .* differentiated once, .* set the attribute path .* to 'materialised'",
+    ):
         torch.autograd.grad(run(layer, x, codes).sum(), x, create_graph=True)
     layer.path = 'materialised'
     (gradient,) = torch.autograd.grad(run(layer, x, codes).sum(), x, create_graph=True)

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from perturbed import perturb_heads_
 from test_zoo.networks import assert_equal, copy_of, images, make
 from timm.layers import create_feature_extractor, get_graph_node_names
 from timm.models import FeatureGraphNet
@@ -20,6 +21,24 @@ def test_symbolic_trace():
     assert {record.name for record in model.fg_conversion.records if record.level is not None} <= nodes
     assert 'fg_generator' in nodes
     assert current_conditioning() is None
+
+
+class RunsItsChildren(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c1, self.act, self.c2 = torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3)
+
+    def forward(self, x):
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+def test_a_network_that_runs_its_children_runs_no_generator_in_a_graph():
+    model, x = RunsItsChildren(), torch.rand(2, 3, 32, 32)
+    fg_plugin.convert_(model, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 32, 32))
+    perturb_heads_(model)
+    assert_equal(torch.fx.symbolic_trace(model)(x), model(x))
 
 
 def slowly(*names):
