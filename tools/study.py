@@ -25,7 +25,7 @@ from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import StudyData, data_names, load_data
 from fg_plugin.studies.figures import draw_costs
 from fg_plugin.studies.networks import WIDTHS
-from fg_plugin.studies.page import Results, data_page, load_costs, load_results
+from fg_plugin.studies.page import Results, data_page, load_costs, load_results, with_numbers
 from fg_plugin.studies.speed import relative_times
 from fg_plugin.studies.training import Recipe
 from fg_plugin.visualization.figures import save_figure
@@ -89,6 +89,7 @@ def write_page(results: Path) -> None:
     """Write results/studies.md and a picture for each data set."""
     path = results / 'remarks.json'
     remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
+    remarks = {name: with_numbers(remark, results / 'studies') for name, remark in remarks.items()}
     folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
     for folder in folders:
         costs, found = load_costs(folder), accuracies(load_results(folder))
@@ -120,15 +121,20 @@ INTRODUCTION = f"""## Beyond the paper: at equal cost
 Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.join(map(str, WIDTHS))} filters); in the
 sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1 and a quarter of the channels in its
 stages. The generators are smaller than the default: their encoder has {_ENCODER_WIDTHS} channels, and sees
-the image in full size. All networks of a section are trained by one recipe: AdamW with a one-cycle learning rate, for
+the image in full size. Their filters start as the paper's, random (`init='orthogonal'`); where a row says that they are
+static at the start, as those of a converted network are (`init='preserve'`). M = N/4 is a full head with a quarter of
+the base filters.
+
+All networks of a section are trained by one recipe: AdamW with a one-cycle learning rate, for
 {Recipe().epochs} epochs if the section says nothing else, without augmentation; in those named `..._augmented`, each
-training image is shifted by up to {MAX_SHIFT:.1%} of its size and mirrored at random, anew in each epoch. Accuracies
-are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of the same
-seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of another image;
-the closer to `test`, the less the filters depend on their image. In those named `..._held_out`, all of it is measured
-on a part of the training set that was not trained on, to choose settings by. Parameters and MACs are those of
-inference, times multiples of the static network's (CPU, batch of 128, side by side). A warm start goes on from a
-trained static network for half as many epochs, with a third of the learning rate."""
+training image is shifted by up to {MAX_SHIFT:.1%} of its size and mirrored at random, anew in each epoch. A warm start
+goes on from a trained static network for half as many epochs, with a third of the learning rate.
+
+Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
+the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
+another image; the closer to `test`, the less the filters depend on their image. In the sections named `..._held_out`,
+all of it is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs
+are those of inference, times multiples of the static network's (CPU, batch of 128, side by side)."""
 
 
 if __name__ == '__main__':

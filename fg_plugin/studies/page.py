@@ -1,6 +1,7 @@
 """The results of the studies as one page."""
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,33 @@ def load_costs(folder: Path) -> dict[str, dict[str, float]]:
     return json.loads(path.read_text())['arms'] if path.is_file() else {}
 
 
+def with_numbers(text: str, results: Path) -> str:
+    """Return ``text`` with what it says of the networks filled in.
+
+    ``{cifar10_16/residual}`` stands for the difference of that network to the static one of the same seed, in points of
+    test accuracy, ``{cifar10_16/residual:unseen}`` for that on unseen variations.
+
+    Args:
+        text: Sentences or a table.
+        results: Folder of the results of all data sets.
+
+    Raises:
+        ValueError: If there is no such result.
+    """
+
+    def difference(match: re.Match) -> str:
+        data, arm, key = match['data'], match['arm'], match['key'] or 'test'
+        found = load_results(results / data)
+        if arm not in found:
+            raise ValueError(f'{match[0]} in the remarks should name a network with results, but {data} has no {arm}.')
+        number = _differences(found[arm], found.get(_reference(arm), {}), key, digits=1)
+        if not number:
+            raise ValueError(f"{match[0]} in the remarks should have results of the same seeds, but '{key}' has none.")
+        return number
+
+    return re.sub(r'\{(?P<data>\w+)/(?P<arm>\w+)(:(?P<key>\w+))?\}', difference, text)
+
+
 def data_page(folder: Path, remarks: Mapping[str, str]) -> str:
     """Return the section of one data set.
 
@@ -74,7 +102,7 @@ def _schedule(results: Mapping[str, Results]) -> str:
 
 def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[str, float]]) -> list[str]:
     ours, cost = results[arm], costs.get(arm, {})
-    reference = {} if arm in REFERENCES else results.get(REFERENCES[ARMS[arm].warm], {})
+    reference = {} if arm in REFERENCES else results.get(_reference(arm), {})
     return [
         ARMS[arm].what,
         str(len(ours)),
@@ -89,6 +117,10 @@ def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[s
         f'{cost["training"]:.2f}' if cost else '',
         f'{cost["inference"]:.2f}' if cost else '',
     ]
+
+
+def _reference(arm: str) -> str:
+    return REFERENCES[ARMS[arm].warm]
 
 
 def _kinds(arms: Sequence[str], results: Mapping[str, Results]) -> list[str]:
@@ -111,17 +143,18 @@ def _mean(results: Results, key: str) -> str:
     return _spread([result[key] for result in results.values() if key in result])
 
 
-def _differences(results: Results, reference: Results, key: str) -> str:
+def _differences(results: Results, reference: Results, key: str, digits: int = 2) -> str:
     """Return the differences to the network of the same seed."""
     pairs = [(result, reference[seed]) for seed, result in results.items() if seed in reference]
-    return _spread([ours[key] - other[key] for ours, other in pairs if key in ours and key in other], sign='+')
+    return _spread([ours[key] - other[key] for ours, other in pairs if key in ours and key in other], '+', digits)
 
 
-def _spread(values: Sequence[float], sign: str = '') -> str:
+def _spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
     if not values:
         return ''
-    mean = f'{statistics.fmean(values):{sign}.2f}'
-    return f'{mean} ± {statistics.stdev(values):.2f}' if len(values) > 1 else mean
+    # Plus zero, so that nothing is not negative.
+    mean = f'{round(statistics.fmean(values), digits) + 0.0:{sign}.{digits}f}'
+    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
 
 
 def _without_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:

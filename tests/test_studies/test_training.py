@@ -6,7 +6,7 @@ import torch
 from fg_plugin.studies.arms import ARMS, STUDIES, Arm, generated, static
 from fg_plugin.studies.data import Images, load_data
 from fg_plugin.studies.figures import PANELS, draw_costs
-from fg_plugin.studies.page import data_page, load_costs
+from fg_plugin.studies.page import data_page, load_costs, with_numbers
 from fg_plugin.studies.training import Recipe, _groups, accuracy, train_arm, warm_recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64)
@@ -143,6 +143,21 @@ def test_the_page_compares_unseen_variations(tmp_path):
     page = data_page(tmp_path / 'toy', {})
     assert '| unseen | unseen, against static |' in page
     assert '| 53.50 | +3.50 |' in page
+
+
+def test_remarks_take_their_numbers_from_the_results(tmp_path):
+    values = {'static': (90.0, 94.0), 'paper': (92.0, 95.2), 'warm_static': (10.0, 20.0), 'warm_full': (9.953, 19.953)}
+    for arm, accuracies in values.items():
+        for seed, value in enumerate(accuracies):
+            path = tmp_path / 'toy' / arm / f'seed{seed}.json'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({'test': value, **({'unseen': 2 * value} if seed else {})}))
+    text = with_numbers('{toy/paper}, unseen {toy/paper:unseen}; {toy/warm_full} {a: b}', tmp_path)
+    assert text == '+1.6 ± 0.6, unseen +2.2; +0.0 ± 0.0 {a: b}'
+    with pytest.raises(ValueError, match=r'\{toy/se\} in the remarks should name a network with results'):
+        with_numbers('{toy/se}', tmp_path)
+    with pytest.raises(ValueError, match=r"\{toy/paper:swapped\} .* 'swapped' has none"):
+        with_numbers('{toy/paper:swapped}', tmp_path)
 
 
 def test_every_network_has_a_colour_of_its_own():
