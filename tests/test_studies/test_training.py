@@ -153,7 +153,7 @@ def test_remarks_take_their_numbers_from_the_results(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({'test': value, **({'unseen': 2 * value} if seed else {})}))
     text = with_numbers('{toy/paper}, unseen {toy/paper:unseen}; {toy/warm_full} {a: b}', tmp_path)
-    assert text == '+1.6 ± 0.6, unseen +2.2; +0.0 ± 0.0 {a: b}'
+    assert text == '+1.6 ± 0.6, unseen +2.4; +0.0 ± 0.0 {a: b}'
     with pytest.raises(ValueError, match=r'\{toy/se\} in the remarks should name a network with results'):
         with_numbers('{toy/se}', tmp_path)
     with pytest.raises(ValueError, match=r"\{toy/paper:swapped\} .* 'swapped' has none"):
