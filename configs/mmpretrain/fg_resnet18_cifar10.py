@@ -35,7 +35,6 @@ model = dict(
 train_dataloader = dict(
     batch_size=128,
     num_workers=2,
-    persistent_workers=True,
     # The neck's batch normalisation needs two images.
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
