@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 _MNIST_EPOCHS = 20
 _MTFL_EPOCHS = 5
-_CIFAR10_EPOCHS = 30
+_CIFAR10_EPOCHS = 12
 
 _FIRST = Quantity('acc@epoch=1', 'accuracy/top1', epoch=1)
 _LAST = Quantity(f'acc@epoch={_MNIST_EPOCHS}', 'accuracy/top1')
