@@ -1,7 +1,7 @@
 """The image side of filter generation: autoencoder and neck, from images to codes."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -78,10 +78,16 @@ class FilterGenerator(nn.Module):
         self._pending_loss: Tensor | None = None
 
     def reset_parameters(self) -> None:
-        """Fill the buffers, as after ``to_empty`` of a model built on the meta device."""
+        """Fill the buffers."""
         for buffer, values in zip((self.input_mean, self.input_std), self._normalisation, strict=True):
             if not buffer.is_meta:
                 buffer.copy_(torch.tensor(values).view(-1, 1, 1))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'FilterGenerator':
+        """Keep the buffers exact: they would stay rounded after a move to half precision and back."""
+        super()._apply(fn, recurse)
+        self.reset_parameters()
+        return self
 
     def init_non_persistent_buffers(self) -> None:
         """Fill the buffers, under the name by which timm asks for it."""

@@ -16,6 +16,7 @@ from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.generator import FilterGenerator
+from fg_plugin.graph_tracing import is_traced, traced_scope
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.plain_checkpoints import accept_plain_weights_
 from fg_plugin.plain_init import keep_values, plain_convs
@@ -118,12 +119,20 @@ class FGBackboneWrapper(BaseModule):
             self._keep_backbone_()
         self.register_load_state_dict_post_hook(_accept_bare_checkpoint)
 
-    def forward(self, x: Tensor) -> Any:
-        """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``."""
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the backbone on ``x`` (B, C, H, W) with the filters of each image, or of the open ``conditioned_on``.
+
+        What else the backbone takes is passed on.
+        """
+        if is_traced(x):
+            # Where the wrapper is the root of the graph, these are one symbol each.
+            args, kwargs = () if is_traced(args) else args, {} if is_traced(kwargs) else kwargs
+            with traced_scope(self, self.generator, type(self.backbone).forward, x):  # type: ignore[arg-type]
+                return self.backbone(x, *args, **kwargs)
         if is_conditioned(self, x.shape[0]):
-            return self.backbone(x)
+            return self.backbone(x, *args, **kwargs)
         with conditioning_scope(self.condition(x)):
-            return self.backbone(x)
+            return self.backbone(x, *args, **kwargs)
 
     def condition(self, x: Tensor) -> Conditioning:
         """Return the codes of inputs ``x`` (B, C, H, W), normalised as the backbone's inputs are."""

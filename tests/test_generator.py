@@ -226,9 +226,18 @@ def test_normalisation_survives_the_meta_device():
     with torch.device('meta'):
         generator = make_generator()
     generator = generator.to_empty(device='cpu')
-    generator.reset_parameters()
     assert generator.input_mean.flatten().tolist() == [0.0]
     assert generator.input_std.flatten().tolist() == [1.0]
+
+
+def test_normalisation_is_exact_again_after_half_precision():
+    generator = make_generator(mean=(0.485,), std=(0.229,))
+    mean, std = generator.input_mean.clone(), generator.input_std.clone()
+    generator.bfloat16()
+    assert generator.input_mean.dtype == torch.bfloat16
+    generator.float()
+    assert torch.equal(generator.input_mean, mean)
+    assert torch.equal(generator.input_std, std)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])

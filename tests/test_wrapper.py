@@ -179,6 +179,29 @@ def test_the_whole_method_equals_the_loop():
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
 
 
+def test_a_backbone_may_take_more_than_images():
+    class Masking(Backbone):
+        def forward(self, x, mask, scale=1.0):
+            return super().forward(x * mask * scale)
+
+    # Converted for its images alone, as a network is traced with one input.
+    wrapper = make_wrapper(Backbone()).double().eval()
+    wrapper.backbone.__class__ = Masking
+    x, mask = images().double(), (images(seed=1) > 0.5).double()
+    with wrapper.conditioned_on(x):
+        expected = wrapper(2 * x * mask, mask=torch.ones_like(mask))
+    for out, expected_out in zip(wrapper(x, mask, scale=2.0), expected, strict=True):
+        torch.testing.assert_close(out, expected_out, rtol=0, atol=1e-12)
+
+
+def test_a_graph_of_torch_fx():
+    wrapper = make_wrapper().double().eval()
+    graph = torch.fx.symbolic_trace(wrapper)
+    for x in (images().double(), images(batch=5, seed=1).double()):
+        for out, expected in zip(graph(x), wrapper(x), strict=True):
+            torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
 def test_a_sample_does_not_depend_on_its_batch():
     wrapper = make_wrapper().double().eval()
     x = images().double()
