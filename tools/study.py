@@ -122,8 +122,8 @@ Made by `python tools/study.py`. The network has four 3x3 convolutions ({', '.jo
 sections named `..._resnet18` it is timm's ResNet-18 with a 3x3 stem of stride 1 and a quarter of the channels in its
 stages. The generators are smaller than the default: their encoder has {_ENCODER_WIDTHS} channels, and sees
 the image in full size. Their filters start as the paper's, random (`init='orthogonal'`); where a row says that they are
-static at the start, as those of a converted network are (`init='preserve'`). M = N/4 is a full head with a quarter of
-the base filters.
+static at the start, as those of a converted network are (`init='preserve'`), they cost the same. M = N/4 is a full head
+with a quarter of the base filters.
 
 All networks of a section are trained by one recipe: AdamW with a one-cycle learning rate, for
 {Recipe().epochs} epochs if the section says nothing else, without augmentation; in those named `..._augmented`, each
