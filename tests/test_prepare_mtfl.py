@@ -3,6 +3,7 @@ import re
 import sys
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,24 @@ def test_corrupt_image_is_skipped_and_changes_no_other(run, mtfl_root, capsys):
     with np.load(out / 'rot.npz') as rest:
         assert np.array_equal(rest['images'], np.delete(images, 3, axis=0))
         assert set(rest['names'][rest['test']]) == test_names - {'net_7876/3.jpg'}
+
+
+def test_whatever_a_decoder_raises_is_a_corrupt_image(run, mtfl_root):
+    header = b'\x89PNG\r\n\x1a\n' + b'\0\0\0\x05IHDR' + bytes(5)
+    path = mtfl_root / 'net_7876/3.jpg'
+    path.write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, 'big'))
+    with pytest.raises(SystemExit, match=re.escape(f'error: corrupt image {path}: Truncated IHDR chunk. Restore')):
+        run()
+
+
+def test_photographs_of_16_bits_are_scaled(run, mtfl_root):
+    with np.load(run() / 'align.npz') as archive:
+        expected = archive['images'][3]
+    path = mtfl_root / 'net_7876/3.jpg'
+    grey = np.asarray(Image.open(path).convert('L'))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(path, 'PNG')
+    with np.load(run(out='deep') / 'align.npz') as archive:
+        assert np.abs(archive['images'][3].astype(int) - expected).mean() < 8
 
 
 def edit_line(mtfl_root, number, edit):

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.progress import Progress, wrap_file
 
 from fg_plugin.atomic_write import write_atomically
@@ -27,6 +26,7 @@ from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
 from fg_plugin.datasets.face_alignment import CROP_SIZE, alignment_transform, crop_face
 from fg_plugin.datasets.missing_data import missing_data
 from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annotations
+from fg_plugin.image_decoding import UndecodableImageError, decode_image
 
 URL = 'http://mmlab.ie.cuhk.edu.hk/projects/TCDCN/data/MTFL.zip'
 MAX_ANGLE = 45.0
@@ -136,9 +136,8 @@ def make_pair(root: Path, annotation: FaceAnnotation, angle: float) -> FacePair 
     """Crop one face for both variants, or return what is wrong with it."""
     path = root / annotation.name
     try:
-        with Image.open(path) as file:
-            photograph = file.convert('RGB')
-    except (OSError, SyntaxError) as error:  # PIL reports a broken PNG chunk as SyntaxError
+        photograph = decode_image(path, 'RGB')
+    except UndecodableImageError as error:
         return f'corrupt image {path}: {error}'
     limits = (photograph.width - 1, photograph.height - 1)
     if (annotation.landmarks < 0).any() or (annotation.landmarks > limits).any():

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.progress import track
 
 from fg_plugin.atomic_write import write_atomically
+from fg_plugin.image_decoding import UndecodableImageError, decode_image
 
 _EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 
@@ -83,9 +83,8 @@ def _decode(
     kept: list[int] = []
     for position, name in enumerate(track(names, description=f'Decoding {root.name}')):
         try:
-            with Image.open(root / name) as file:
-                image = np.asarray(file.convert('RGB'))
-        except (OSError, SyntaxError) as error:  # PIL reports a broken PNG chunk as SyntaxError
+            image = np.asarray(decode_image(root / name, 'RGB'))
+        except UndecodableImageError as error:
             if not skip_corrupt:
                 raise corrupt_image(root / name, error) from error
             continue
@@ -99,7 +98,8 @@ def _decode(
 
 
 def _fingerprint(root: Path, names: Sequence[str]) -> str:
-    digest = hashlib.sha256()
+    # Of the decoding: caches of before hold images of 16 bits as white ones.
+    digest = hashlib.sha256(b'16 bits scaled to 8\n')
     for name in names:
         status = os.stat(root / name)
         digest.update(f'{name}\0{status.st_size}\0{status.st_mtime_ns}\n'.encode())

@@ -1,10 +1,11 @@
 """Images from files, of which some may be damaged."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from fg_plugin.image_decoding import UndecodableImageError, decode_image
 
 
 class UnreadableImageError(ValueError):
@@ -38,18 +39,16 @@ def _is_hidden(path: Path) -> bool:
 def read_image(path: Path, channels: int) -> Image.Image:
     """Decode an image, turned as its EXIF data says, in grey for one channel and in RGB otherwise.
 
+    Pixels of 16 bits are scaled to 8.
+
     Raises:
-        UnreadableImageError: If it cannot be decoded.
+        UnreadableImageError: If it cannot be decoded, or its pixels are 32-bit integers or floating point numbers.
     """
     if not path.is_file():
         raise UnreadableImageError('the file does not exist')
     try:
-        # An image of more pixels than PIL takes for an attack is refused, rather than read with a warning.
-        with warnings.catch_warnings(), Image.open(path) as file:
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            return ImageOps.exif_transpose(file).convert('L' if channels == 1 else 'RGB')
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError('the file holds no image of a known format') from error
-    # PIL reports a broken PNG chunk as SyntaxError and a broken header of other formats in several ways.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+        return decode_image(path, 'L' if channels == 1 else 'RGB', transpose=True)
+    except UndecodableImageError as error:
+        if isinstance(error.__cause__, Image.UnidentifiedImageError):
+            raise UnreadableImageError('the file holds no image of a known format') from error
+        raise UnreadableImageError(str(error)) from error

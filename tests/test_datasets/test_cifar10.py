@@ -1,6 +1,7 @@
 import os
 import pickle
 import re
+import zlib
 from urllib.error import URLError
 
 import numpy as np
@@ -108,6 +109,26 @@ def test_corrupt_image_stops_or_is_skipped(data_root):
         assert skipped.targets['labels'].bincount().tolist() == [3, 3, 2, 3, 3, 3, 3, 3, 3, 3]
     with pytest.raises(ValueError, match=re.escape(f'corrupt image {path}: it was skipped when the cache was made')):
         load(data_root)
+
+
+@pytest.mark.parametrize('content', ['float', 'truncated header'])
+def test_images_that_decode_to_no_pixels_are_corrupt(data_root, content):
+    path = data_root / 'train/bird/bird_2.png'
+    if content == 'float':
+        Image.new('F', (32, 32), 0.5).save(path, 'TIFF')
+    else:
+        header = b'\x89PNG\r\n\x1a\n' + b'\0\0\0\x05IHDR' + bytes(5)
+        path.write_bytes(header + zlib.crc32(header[12:]).to_bytes(4, 'big'))
+    with pytest.raises(ValueError, match=re.escape(f'corrupt image {path}: ')):
+        load(data_root)
+    with pytest.warns(UserWarning, match=r'skipped 1 corrupt image\(s\) of 30 in'):
+        assert len(load(data_root, skip_corrupt=True)) == 29
+
+
+def test_images_of_16_bits_are_scaled(data_root):
+    pixels = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    Image.fromarray(pixels).save(data_root / 'train/airplane/airplane_0.png')
+    assert np.array_equal(load(data_root).images[0].numpy(), np.stack([pixels >> 8] * 3))
 
 
 def test_image_of_another_size(data_root):

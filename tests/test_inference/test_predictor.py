@@ -62,6 +62,32 @@ def test_files_that_are_no_images_are_reported_and_the_rest_goes_on(digits, mixe
     assert failed['notes.txt'] == 'the file holds no image of a known format'
 
 
+def test_images_of_16_bits_are_predicted_as_those_of_8(digits, tmp_path):
+    (path,) = save_images(tmp_path, 1)
+    Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 257).save(tmp_path / '16.png')
+    of_8, of_16 = (result.prediction for result in predict_files(digits, [path, tmp_path / '16.png']))
+    assert of_16 == of_8
+
+
+def test_images_of_floating_point_numbers_and_whatever_a_decoder_raises_are_reported(digits, tmp_path, monkeypatch):
+    good, path = save_images(tmp_path, 2)
+    Image.fromarray(np.random.default_rng(0).random((28, 28), dtype=np.float32)).save(tmp_path / 'float.tiff')
+    _, failed = predict_files(digits, [good, tmp_path / 'float.tiff'])
+    assert failed.error.startswith('the pixels are floating point numbers, ')
+
+    opened = Image.open
+
+    def failing(name, *args):
+        if name == path:
+            raise RuntimeError('Failed to decode image')
+        return opened(name, *args)
+
+    monkeypatch.setattr(Image, 'open', failing)
+    first, second = predict_files(digits, [good, path])
+    assert first.prediction
+    assert second == FailedImage(path, 'Failed to decode image')
+
+
 def test_predictions_are_those_of_the_model_whatever_the_batch(digits, tmp_path):
     files = save_images(tmp_path, 5)
     pixels = torch.stack([torch.tensor(list(Image.open(file).getdata())).view(1, 28, 28) / 255 for file in files])
