@@ -10,7 +10,9 @@ from torchvision.transforms.v2 import functional
 from torchvision.utils import draw_segmentation_masks
 
 # Smaller images are enlarged, by a whole factor so that pixels stay pixels, until text and points can be told apart.
+# Narrow ones are only as far as the longest side allows.
 _SHORTEST_SIDE = 224
+_LONGEST_SIDE = 4096
 _POINT_COLOUR = 'red'
 
 
@@ -22,7 +24,7 @@ def draw_prediction(image: Image.Image, caption: str = '', points: Sequence[Sequ
         caption: A text of one line; it is cut where it does not fit.
         points: ``(x, y)`` in pixels of ``image``, with the centre of its top-left pixel at (0, 0).
     """
-    factor = max(1, -(-_SHORTEST_SIDE // min(image.size)))
+    factor = max(1, min(-(-_SHORTEST_SIDE // min(image.size)), _LONGEST_SIDE // max(image.size)))
     size = (image.width * factor, image.height * factor)
     font_size = max(14, min(size) // 18)
     bar = 2 * font_size if caption else 0

@@ -22,6 +22,12 @@ def test_points_lie_on_their_pixels(size):
     assert rows.mean() == pytest.approx((point[1] + 0.5) * factor, abs=0.6)
 
 
+@pytest.mark.parametrize(('size', 'factor'), [((1, 2000), 2), ((5000, 1), 1), ((18, 20), 13), ((20, 400), 10)])
+def test_narrow_images_are_enlarged_as_far_as_their_longest_side_allows(size, factor):
+    assert draw_prediction(Image.new('L', size), points=[(0, 0)]).size == (size[0] * factor, size[1] * factor)
+    assert draw_prediction(Image.new('L', size), 'a caption').width == size[0] * factor
+
+
 def test_the_caption_stands_below_the_image_and_is_cut_to_its_width():
     image = Image.new('RGB', (224, 224), 'blue')
     short, long = draw_prediction(image, 'cat  98.0%'), draw_prediction(image, 'a very long name ' * 10)
