@@ -11,7 +11,8 @@ from typing import BinaryIO
 @contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` for writing, and rename it to ``path`` if the body succeeds."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    # Not of the name of path, which may be as long as a name can be.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.', suffix='.tmp')
     try:
         with os.fdopen(handle, 'wb') as file:
             yield file

@@ -23,3 +23,12 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         interrupted()
     assert (tmp_path / 'file').read_bytes() == b'old'
     assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_the_temporary_file_is_hidden_and_its_name_short(tmp_path):
+    path = tmp_path / ('n' * 255)
+    with write_atomically(path):
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.name.startswith('.')
+        assert len(temporary.name) < 20
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

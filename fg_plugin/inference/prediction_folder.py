@@ -31,7 +31,10 @@ def write_predictions(
         names: Of the drawn images, in the order of ``results``, see ``picture_names``.
 
     Returns:
-        The files without a prediction, which the JSON file lists as ``failed``.
+        The files without a prediction, or whose picture cannot be written; the JSON file lists them as ``failed``.
+
+    Raises:
+        OSError: If the JSON file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     predicted: list[dict[str, Any]] = []
@@ -40,26 +43,39 @@ def write_predictions(
         if isinstance(result, FailedImage):
             failed.append(result)
             continue
-        out = folder / name
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(out) as file:
-            draw(result).save(file, 'PNG')
-        facts = {'path': str(result.path), 'picture': name.as_posix()}
-        if isinstance(result.prediction, SegmentationPrediction):
-            mask = name.with_suffix('.mask.png')
-            with write_atomically(folder / mask) as file:
-                _to_grey(result.prediction.labels).save(file, 'PNG')
-            facts['mask'] = mask.as_posix()
+        try:
+            files = _write_pictures(result, folder, name)
+        # Such as of a name that is too long with the ending of a picture.
+        except OSError as error:
+            failed.append(FailedImage(result.path, f'its picture cannot be written: {error}'))
+            continue
         width, height = result.image.size
-        predicted.append({**facts, 'width': width, 'height': height, **result.prediction.to_dict()})
+        facts = {'path': str(result.path), **files, 'width': width, 'height': height}
+        predicted.append({**facts, **result.prediction.to_dict()})
     report = {
         'model': {'source': loaded.source, 'options': loaded.options, 'task': loaded.task},
         'predicted': predicted,
         'failed': [{'path': str(failure.path), 'error': failure.error} for failure in failed],
     }
     with write_atomically(folder / JSON_NAME) as file:
-        file.write((json.dumps(report, indent=2, ensure_ascii=False) + '\n').encode())
+        # In ASCII, as a path may hold bytes that are no text, which Python's UTF-8 refuses.
+        file.write((json.dumps(report, indent=2) + '\n').encode())
     return failed
+
+
+def _write_pictures(result: PredictedImage, folder: Path, name: PurePath) -> dict[str, str]:
+    """Write the drawn image and, of a segmentation, the mask; return their paths below ``folder``."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files = {'picture': name.as_posix()}
+    # The mask first: where its longer name cannot be written, there is no picture either.
+    if isinstance(result.prediction, SegmentationPrediction):
+        mask = name.with_suffix('.mask.png')
+        with write_atomically(folder / mask) as file:
+            _to_grey(result.prediction.labels).save(file, 'PNG')
+        files['mask'] = mask.as_posix()
+    with write_atomically(folder / name) as file:
+        draw(result).save(file, 'PNG')
+    return files
 
 
 def draw(result: PredictedImage) -> Any:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -202,6 +203,31 @@ def test_the_folder_holds_every_picture_and_one_json(digits, mixed_folder, tmp_p
     assert first.keys() == {'path', 'picture', 'width', 'height', 'label', 'name', 'probability'}
     assert (first['width'], first['height']) == (28, 28)
     assert report['model']['task'] == 'classification'
+
+
+def test_paths_that_are_no_text(digits, tmp_path):
+    (path,) = save_images(tmp_path / 'images', 1)
+    named = path.rename(os.fsdecode(os.fsencode(path.parent) + b'/caf\xe9.png'))
+    files, out = list_images([tmp_path / 'images']), tmp_path / 'out'
+    assert files == [named]
+    assert not write_predictions(digits, predict_files(digits, files), out, picture_names(files, files))
+    (predicted,) = json.loads((out / 'predictions.json').read_text('ascii'))['predicted']
+    assert Path(predicted['path']) == named
+    assert (out / predicted['picture']).is_file()
+
+
+def test_a_picture_that_cannot_be_written_is_a_failed_image(digits, tmp_path):
+    paths = save_images(tmp_path / 'images', 3)
+    paths[0] = paths[0].rename(paths[0].with_name('n' * 247 + '.png'))
+    paths[1] = paths[1].rename(paths[1].with_name('n' * 251 + '.png'))
+    out = tmp_path / 'out'
+    (failed,) = write_predictions(digits, predict_files(digits, paths), out, picture_names(paths, paths))
+    assert failed.path == paths[1]
+    assert failed.error.startswith('its picture cannot be written: ')
+    report = json.loads((out / 'predictions.json').read_text())
+    assert [Path(predicted['path']) for predicted in report['predicted']] == [paths[0], paths[2]]
+    assert [failure['path'] for failure in report['failed']] == [str(paths[1])]
+    assert len(list(out.iterdir())) == 3
 
 
 def test_pictures_of_one_name_get_numbers(tmp_path):
