@@ -104,6 +104,25 @@ def test_another_seed_changes_split_and_angles(run):
         assert first['test'].tolist() != other['test'].tolist()
 
 
+@pytest.mark.parametrize('file', [1, 2])
+def test_interrupted_while_writing_the_old_files_stay(run, tool, monkeypatch, file):
+    out = run()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    sheets = []
+
+    def interrupted(*arguments):
+        sheets.append(contact_sheet(*arguments))
+        if len(sheets) == file:
+            raise KeyboardInterrupt
+        return sheets[-1]
+
+    contact_sheet = tool.contact_sheet
+    monkeypatch.setattr(tool, 'contact_sheet', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run('--seed=1')
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 @pytest.mark.parametrize('workers', [1, 2])
 def test_corrupt_image_stops(run, mtfl_root, workers):
     path = mtfl_root / 'net_7876/3.jpg'

@@ -13,7 +13,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -211,16 +211,17 @@ def download(root: Path) -> None:
 def write(
     out_dir: Path, pairs: list[FacePair], annotations: list[FaceAnnotation], angles: np.ndarray, is_test: np.ndarray
 ) -> None:
-    """Write both variants and the contact sheet."""
+    """Write both variants and the contact sheet, or none of them."""
     out_dir.mkdir(parents=True, exist_ok=True)
     chosen = np.linspace(0, len(pairs) - 1, min(SHEET_IMAGES, len(pairs))).astype(int)
     sheets = []
-    for variant, (stem, title) in enumerate((('align', '(a) D-Align'), ('rot', '(b) D-Rot'))):
-        images = np.stack([pair.images[variant] for pair in pairs])
-        landmarks = np.stack([pair.landmarks[variant] for pair in pairs])
-        with write_atomically(out_dir / f'{stem}.npz') as file:
+    # All are renamed after the last is written: interrupted, they are not of two seeds.
+    with ExitStack() as files:
+        for variant, (stem, title) in enumerate((('align', '(a) D-Align'), ('rot', '(b) D-Rot'))):
+            images = np.stack([pair.images[variant] for pair in pairs])
+            landmarks = np.stack([pair.landmarks[variant] for pair in pairs])
             np.savez(
-                file,
+                files.enter_context(write_atomically(out_dir / f'{stem}.npz')),
                 images=images,
                 landmarks=landmarks,
                 angles=angles if variant else np.zeros_like(angles),
@@ -228,9 +229,9 @@ def write(
                 train=np.flatnonzero(~is_test),
                 test=np.flatnonzero(is_test),
             )
-        sheets.append((title, contact_sheet(images[chosen], landmarks[chosen])))
-    with write_atomically(out_dir / 'contact_sheet.png') as file:
-        stack_sheets(sheets).save(file, format='PNG')
+            sheets.append((title, contact_sheet(images[chosen], landmarks[chosen])))
+        sheet = files.enter_context(write_atomically(out_dir / 'contact_sheet.png'))
+        stack_sheets(sheets).save(sheet, format='PNG')
 
 
 def _missing(what: str, root: Path) -> FileNotFoundError:
