@@ -1,6 +1,5 @@
 """MTFL's faces with five landmarks, as D-Align and D-Rot (section 4.2), held in memory."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +31,8 @@ class MTFLLandmarks(InMemoryDataset):
 
     Raises:
         FileNotFoundError: If the file of the variant is missing.
-        ValueError: If the file is damaged, or an argument is out of range.
+        ValueError: If the file is damaged, is not of the same run as the other variant's, or an argument is out of
+            range.
     """
 
     def __init__(
@@ -70,8 +70,53 @@ def _load(path: Path, *, train: bool) -> tuple[np.ndarray, np.ndarray, np.ndarra
             '(with --download where the official archive is not unpacked yet)',
             'configs/demo_unet_faces.py',
         )
-    try:
-        with np.load(path) as archive:
-            return archive['images'], archive['landmarks'], archive['train' if train else 'test']
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f'{path} is damaged ({error}): run tools/prepare_mtfl.py again') from error
+    images, landmarks, *splits = _read(path, 'images', 'landmarks', 'train', 'test')
+    _check(path, images, landmarks, splits)
+    _check_twins(path, splits)
+    return images, landmarks, splits[0 if train else 1]
+
+
+def _read(path: Path, *names: str) -> list[np.ndarray]:
+    # Opened first, so that a file that may not be read is not called damaged.
+    with path.open('rb') as file:
+        try:
+            with np.load(file) as archive:
+                return [archive[name] for name in names]
+        # A damaged header of an array is any error of Python's tokenizer, one of the archive any of zipfile's.
+        except Exception as error:
+            raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def _check(path: Path, images: np.ndarray, landmarks: np.ndarray, splits: Sequence[np.ndarray]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise _damaged(path, f'images should be uint8 (N, C, H, W), but are {images.dtype} {images.shape}')
+    if landmarks.dtype.kind != 'f' or landmarks.shape != (len(images), len(LANDMARK_NAMES), 2):
+        shape = (len(images), len(LANDMARK_NAMES), 2)
+        raise _damaged(path, f'landmarks should be float32 {shape}, but are {landmarks.dtype} {landmarks.shape}')
+    for name, positions in zip(('train', 'test'), splits, strict=True):
+        if (
+            positions.dtype.kind not in 'iu'
+            or positions.ndim != 1
+            or (positions < 0).any()
+            or (positions >= len(images)).any()
+        ):
+            raise _damaged(path, f'{name} should hold positions of its {len(images)} images')
+
+
+def _check_twins(path: Path, splits: Sequence[np.ndarray]) -> None:
+    """Check that the file of the other variant, where there is one, has the same faces in its splits."""
+    for variant in VARIANTS:
+        twin = path.with_name(f'{variant}.npz')
+        try:
+            others = splits if twin == path else _read(twin, 'train', 'test')
+        except (OSError, ValueError):
+            continue  # it is refused where it is used itself
+        if not all(map(np.array_equal, splits, others)):
+            raise ValueError(
+                f'{path} and {twin} should have the same faces for training and test, but they are not of the same '
+                'run: run tools/prepare_mtfl.py again'
+            )
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(f'{path} is damaged ({why}): run tools/prepare_mtfl.py again')

@@ -1,5 +1,7 @@
 import os
 import re
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -57,6 +59,51 @@ def test_damaged_file(data_root):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r'align.npz is damaged \(.*\): run tools/prepare_mtfl.py again'):
         MTFLLandmarks(str(data_root))
+
+
+def rewrite(path, **arrays):
+    with np.load(path) as archive:
+        np.savez(path, **{**archive, **arrays})
+
+
+@pytest.mark.parametrize(
+    ('arrays', 'message'),
+    [
+        ({'test': np.array([2, 5, 10])}, 'test should hold positions of its 10 images'),
+        ({'train': np.array([-1, 5])}, 'train should hold positions of its 10 images'),
+        ({'train': np.array([0.0, 5.0])}, 'train should hold positions of its 10 images'),
+        ({'landmarks': np.zeros((9, 5, 2), np.float32)}, 'landmarks should be float32 (10, 5, 2), but are float32 (9'),
+        ({'images': np.zeros((10, 3, 64, 64))}, 'images should be uint8 (N, C, H, W), but are float64 (10, 3, 64, 64)'),
+    ],
+)
+def test_damaged_arrays(data_root, arrays, message):
+    rewrite(data_root / 'align.npz', **arrays)
+    with pytest.raises(ValueError, match=re.escape(f'align.npz is damaged ({message}')):
+        MTFLLandmarks(str(data_root), 'align', 'test')
+
+
+@pytest.mark.parametrize('header', [b"{'descr': '|u1', 'fortran_order': False, 'shape': ((((", b'{\x00', b''])
+def test_damaged_header_of_an_array(data_root, header):
+    path = data_root / 'align.npz'
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    del arrays['images']
+    np.savez(path, **arrays)
+    with zipfile.ZipFile(path, 'a') as archive:
+        archive.writestr('images.npy', b'\x93NUMPY\x01\x00' + struct.pack('<H', 128) + header.ljust(127) + b'\n')
+    with pytest.raises(ValueError, match=r'align.npz is damaged \(.+\): run tools/prepare_mtfl.py again'):
+        MTFLLandmarks(str(data_root))
+
+
+def test_variants_of_two_seeds(data_root):
+    rewrite(data_root / 'rot.npz', test=np.array([2, 5, 9]), train=np.array([0, 1, 3, 4, 6, 7, 8]))
+    for variant in ('align', 'rot'):
+        with pytest.raises(ValueError, match=r'and .*npz should have the same faces for training and test, but they'):
+            MTFLLandmarks(str(data_root), variant)
+    (data_root / 'align.npz').write_bytes(b'damaged')
+    assert len(MTFLLandmarks(str(data_root), 'rot')) == 7
+    (data_root / 'align.npz').unlink()
+    assert len(MTFLLandmarks(str(data_root), 'rot')) == 7
 
 
 @pytest.mark.parametrize(
