@@ -260,3 +260,30 @@ def test_download_of_something_else(run, tool, mtfl_root, tmp_path, monkeypatch)
     with pytest.raises(SystemExit, match='failed: File is not a zip file'):
         run('--download')
     assert list(mtfl_root.iterdir()) == []
+
+
+@pytest.mark.parametrize('damage', ['content', 'method', 'encrypted', 'truncated'])
+def test_a_damaged_archive_is_downloaded_anew(run, tool, mtfl_root, tmp_path, monkeypatch, damage):
+    served = tmp_path / 'served.zip'
+    with zipfile.ZipFile(served, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for path in [*mtfl_root.glob('*/*.jpg'), mtfl_root / 'training.txt']:
+            archive.write(path, path.relative_to(mtfl_root).as_posix())
+    mtfl_root.rename(tmp_path / 'moved')
+    mtfl_root.mkdir()
+    content = bytearray(served.read_bytes())
+    directory = content.index(b'PK\x01\x02')
+    if damage == 'content':
+        content[60:200] = b'\xff' * 140
+    elif damage == 'method':
+        content[directory + 10] = 77
+    elif damage == 'encrypted':
+        content[directory + 8] |= 1
+        content[6] |= 1
+    else:
+        del content[directory - 5000 : directory]
+    (mtfl_root / 'MTFL.zip').write_bytes(content)
+    monkeypatch.setattr(tool, 'URL', served.as_uri())
+    with pytest.raises(SystemExit, match=r'MTFL is missing: the download of .* failed: .+ To get it'):
+        run('--download')
+    assert list(mtfl_root.iterdir()) == []
+    assert (run('--download') / 'rot.npz').is_file()

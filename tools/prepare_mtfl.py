@@ -194,6 +194,7 @@ def download(root: Path) -> None:
                     shutil.copyfileobj(source, file)
                 if total and file.tell() != total:
                     raise OSError(f'{file.tell()} of {total} bytes arrived')
+        _check_archive(archive)
         with zipfile.ZipFile(archive) as zipped:
             # The archive may hold its files in one top folder.
             top = next((name for name in zipped.namelist() if name.endswith('training.txt')), '')
@@ -203,9 +204,24 @@ def download(root: Path) -> None:
                     member.filename = member.filename.removeprefix(top)
                     zipped.extract(member, root)
     except (OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, zipfile.BadZipFile):
-            archive.unlink()
         raise _missing(f'MTFL is missing: the download of {URL} to {archive} failed: {error}', root) from error
+
+
+def _check_archive(archive: Path) -> None:
+    """Read all of the archive, and remove it where that fails, so that it is downloaded anew next time.
+
+    Raises:
+        zipfile.BadZipFile: If it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            damaged = zipped.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f'{damaged} is damaged in the archive')
+    # zipfile lets what the decompression raises through, and takes a damaged header for what it cannot read.
+    except Exception as error:
+        archive.unlink()
+        raise zipfile.BadZipFile(str(error) or type(error).__name__) from error
 
 
 def write(
