@@ -10,9 +10,6 @@ from torch import Tensor
 from fg_plugin.inference import FailedImage, LoadedModel
 from fg_plugin.inference.batches import input_batches
 
-# More than any network tells apart whose classes have no names.
-_MAX_CLASSES = 10_000
-
 
 class Samples(NamedTuple):
     """Inputs of a model.
@@ -35,7 +32,8 @@ class Samples(NamedTuple):
 def samples_from_files(loaded: LoadedModel, paths: Sequence[Path], num_images: int) -> Samples:
     """Read images, at most ``num_images`` of them and spread evenly.
 
-    The classes are known if each image lies in a folder with the name of its class, or each in one with its number.
+    The classes are known if each image lies in a folder with the name of its class, or each in one with its number: of
+    as many classes as the model has.
 
     Raises:
         ValueError: If no file can be read.
@@ -44,7 +42,7 @@ def samples_from_files(loaded: LoadedModel, paths: Sequence[Path], num_images: i
     batches, failed = input_batches(loaded, kept)
     unread = {failure.path for failure in failed}
     folders = [path.parent.name for path in kept if path not in unread]
-    labels = _labels(loaded, folders) if loaded.task == 'classification' else None
+    labels = _labels(loaded, folders, batches[0][:1]) if loaded.task == 'classification' else None
     return Samples(torch.cat(batches), f'{len(folders)} image files', labels, failed=failed)
 
 
@@ -77,10 +75,15 @@ def samples_from_config(loaded: LoadedModel, num_images: int) -> Samples:
     return Samples(pixels.to(loaded.device), origin, targets.get('labels'), targets.get('landmarks'))
 
 
-def _labels(loaded: LoadedModel, folders: Sequence[str]) -> Tensor | None:
-    """Return the classes that folders stand for, by their names or else by their numbers; None if neither fits all."""
+@torch.no_grad()
+def _labels(loaded: LoadedModel, folders: Sequence[str], example: Tensor) -> Tensor | None:
+    """Return the classes that folders stand for, by their names or else by their numbers; None if neither fits all.
+
+    ``example`` is a batch of inputs, as only the logits tell the number of classes of any network.
+    """
     names = [] if loaded.classes is None else list(map(str, loaded.classes))
-    numbers = [str(number) for number in range(len(names) or _MAX_CLASSES)]
+    # A single logit tells two classes apart.
+    numbers = [str(number) for number in range(max(2, loaded.answers(example).shape[1]))]
     for known in (names, numbers):
         if {*folders} <= {*known}:
             label = {name: position for position, name in enumerate(known)}

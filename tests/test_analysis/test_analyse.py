@@ -162,6 +162,18 @@ class TestSamples:
         assert labels('dog', '1') is None
         assert labels('4', '1') is None
 
+    @pytest.mark.parametrize(('logits', 'last'), [(5, 4), (1, 1), (2, 1)])
+    def test_numbers_are_those_of_classes_of_the_model(self, resnet, tmp_path, logits, last):
+        def labels(*folders):
+            paths = [path for folder in folders for path in save_images(tmp_path / folder, 1, (64, 64), 'RGB')]
+            found = samples_from_files(loaded, paths, 100).labels
+            return None if found is None else found.tolist()
+
+        loaded = dataclasses.replace(resnet, network=lambda inputs: inputs.new_zeros(len(inputs), logits))
+        assert labels('0', str(last)) == [0, last]
+        assert labels('0', str(last + 1)) is None
+        assert labels('2024', '2025') is None
+
     def test_unreadable_files_are_left_out_with_their_labels(self, resnet, class_folders):
         class_folders[3].write_text('no image')
         samples = samples_from_files(resnet, class_folders, 100)
