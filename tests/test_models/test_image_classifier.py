@@ -63,6 +63,7 @@ def test_predict_gives_one_dict_an_image(model, batch):
 
 def test_predict_without_ground_truth(model):
     assert 'gt_label' not in model(torch.rand(1, 1, 8, 8), mode='predict')[0]
+    assert 'gt_label' not in model(torch.rand(1, 1, 8, 8), {'index': torch.arange(1)}, mode='predict')[0]
 
 
 @pytest.mark.parametrize(('samples', 'got'), [(None, 'None'), ({'landmarks': 0}, r"the keys \['landmarks'\]")])

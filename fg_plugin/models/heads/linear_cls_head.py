@@ -57,7 +57,7 @@ class LinearClsHead(BaseModule):
         results = [
             {'pred_label': label, 'pred_scores': score} for label, score in zip(scores.argmax(1), scores, strict=True)
         ]
-        if data_samples is not None:
+        if data_samples is not None and 'labels' in data_samples:
             for result, label in zip(results, torch.as_tensor(data_samples['labels']).cpu(), strict=True):
                 result['gt_label'] = label
         return results
