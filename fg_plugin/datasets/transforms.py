@@ -80,7 +80,8 @@ class BatchRandomCrop:
         if landmarks is not None:
             moved = landmarks + (self.padding - offsets.flip(0).T.unsqueeze(1)).to(landmarks.dtype)
             limits = moved.new_tensor([images.shape[-1] - 1, images.shape[-2] - 1])
-            if ((moved < 0) | (moved > limits)).any():
+            was_inside, is_inside = (((points >= 0) & (points <= limits)).all(-1) for points in (landmarks, moved))
+            if (was_inside & ~is_inside).any():
                 raise ValueError(
                     f'BatchRandomCrop(padding={self.padding}) moved a landmark out of its image; use a smaller padding'
                 )

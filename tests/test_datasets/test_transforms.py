@@ -87,6 +87,14 @@ def test_crop_refuses_to_lose_a_landmark():
         BatchRandomCrop(padding=4)(batch)
 
 
+def test_crop_takes_landmarks_that_were_outside():
+    landmarks = torch.tensor([[-30.0, 3.0], [3.0, 3.0], [3.0, 40.0]]).expand(64, 3, 2)
+    batch = {'inputs': torch.zeros(64, 1, 11, 11, dtype=torch.uint8), 'data_samples': {'landmarks': landmarks}}
+    moved = BatchRandomCrop(padding=2)(batch)['data_samples']['landmarks'] - landmarks
+    assert torch.equal(moved, moved[:, :1].expand(64, 3, 2))
+    assert moved.any()
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
