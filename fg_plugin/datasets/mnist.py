@@ -63,17 +63,24 @@ def _load(data_root: Path, *, train: bool, download: bool) -> tuple[torch.Tensor
             raise _missing(raw, missing, 'download=False was given')
         try:
             data = MNIST(str(data_root), train=train, download=download)
-        except (RuntimeError, OSError, ValueError, AssertionError) as error:
+        # A damaged header is a KeyError, a TypeError and more in torchvision.
+        except Exception as error:
             if missing:
                 raise _missing(raw, missing, f'the download failed: {error}') from error
-            part = 'train' if train else 't10k'
-            raise ValueError(
-                f'an MNIST file is damaged: {raw}/{part}-images-idx3-ubyte or {part}-labels-idx1-ubyte does not hold '
-                'what its header announces; delete both, with their .gz, and let them be downloaded again'
-            ) from error
+            raise _damaged(raw, train, 'does not hold what its header announces') from error
     if len(data.data) != len(data.targets):
         raise ValueError(f'{raw} holds {len(data.data)} images but {len(data.targets)} labels; download both again')
+    if data.data.shape[1:] != (28, 28) or not ((data.targets >= 0) & (data.targets <= 9)).all():
+        raise _damaged(raw, train, 'does not hold images of 28x28 pixels, or labels from 0 to 9')
     return data.data, data.targets
+
+
+def _damaged(raw: Path, train: bool, how: str) -> ValueError:
+    part = 'train' if train else 't10k'
+    return ValueError(
+        f'an MNIST file is damaged: {raw}/{part}-images-idx3-ubyte or {part}-labels-idx1-ubyte {how}; delete both, '
+        'with their .gz, and let them be downloaded again'
+    )
 
 
 def _missing(raw: Path, names: list[str], why: str) -> FileNotFoundError:

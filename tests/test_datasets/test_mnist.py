@@ -76,6 +76,29 @@ def test_damaged_file(data_root):
         MNISTInMemory(str(data_root))
 
 
+@pytest.mark.parametrize(
+    ('name', 'start'),
+    [('images-idx3', b'\0\0\x0a\x03'), ('images-idx3', b'\0\0\x0b\x03'), ('labels-idx1', b'\0\0\x07\x01')],
+)
+def test_damaged_header(data_root, name, start):
+    path = data_root / f'MNIST/raw/train-{name}-ubyte'
+    path.write_bytes(start + path.read_bytes()[4:])
+    with pytest.raises(ValueError, match=r'an MNIST file is damaged: .*train-images-idx3-ubyte or train-labels-idx1-u'):
+        MNISTInMemory(str(data_root))
+
+
+def test_images_of_another_size_and_labels_of_no_digit(data_root):
+    message = r'train-labels-idx1-ubyte does not hold images of 28x28 pixels, or labels from 0 to 9; delete both'
+    raw = data_root / 'MNIST/raw'
+    write_idx(raw / 'train-images-idx3-ubyte', np.zeros((20, 28, 14), dtype=np.uint8))
+    with pytest.raises(ValueError, match=message):
+        MNISTInMemory(str(data_root))
+    write_idx(raw / 'train-images-idx3-ubyte', np.zeros((20, 28, 28), dtype=np.uint8))
+    write_idx(raw / 'train-labels-idx1-ubyte', np.full(20, 200, dtype=np.uint8))
+    with pytest.raises(ValueError, match=message):
+        MNISTInMemory(str(data_root))
+
+
 def test_image_and_label_counts_differ(data_root):
     write_idx(data_root / 'MNIST/raw/train-labels-idx1-ubyte', np.zeros(19, dtype=np.uint8))
     with pytest.raises(ValueError, match='holds 20 images but 19 labels'):
