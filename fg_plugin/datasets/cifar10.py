@@ -86,6 +86,8 @@ def _load_folders(root: Path, *, allow_partial: bool, skip_corrupt: bool) -> tup
                 f'{root / class_name} should hold {expected} images, but holds {count} '
                 '(allow_partial=True accepts what is there)',
             )
+    if not names:
+        raise _missing(root.parent, f'the folders of the classes in {root} hold no images')
     images, kept = load_images(root, names, (32, 32), skip_corrupt=skip_corrupt)
     return torch.from_numpy(images), torch.tensor(labels)[torch.from_numpy(kept)]
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def load_images(
         ``uint8`` array of shape ``(n, 3, H, W)`` and the positions in ``names`` of its ``n`` images.
 
     Raises:
-        ValueError: If an image cannot be decoded and ``skip_corrupt`` is false, or has another size.
+        ValueError: If an image cannot be decoded and ``skip_corrupt`` is false, none can, or one has another size.
     """
     cache = root.with_name(f'{root.name}_cache.npz')
     fingerprint = _fingerprint(root, names)
@@ -63,6 +62,8 @@ def load_images(
         skipped = sorted(set(range(len(names))) - set(kept.tolist()))
         if not skip_corrupt:
             raise corrupt_image(root / names[skipped[0]], 'it was skipped when the cache was made')
+        if not len(kept):
+            raise ValueError(f'every image in {root} is corrupt, the first is {root / names[0]}; restore the files')
         warnings.warn(f'skipped {len(skipped)} corrupt image(s) of {len(names)} in {root}', stacklevel=2)
     if images.shape[2:] != size:
         raise ValueError(f'the images in {root} should be {size[1]}x{size[0]} pixels')
@@ -114,7 +115,8 @@ def _read_cache(path: Path, fingerprint: str) -> tuple[np.ndarray, np.ndarray] |
             if str(cache['fingerprint']) != fingerprint:
                 return None
             return cache['images'], cache['kept']
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+    # A damaged header of an array is any error of Python's tokenizer, one of the archive any of zipfile's.
+    except Exception:
         return None  # a damaged cache is made again
 
 

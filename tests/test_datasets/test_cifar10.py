@@ -1,6 +1,8 @@
 import os
 import pickle
 import re
+import struct
+import zipfile
 import zlib
 from urllib.error import URLError
 
@@ -67,6 +69,30 @@ def test_damaged_cache_is_made_again(data_root):
     before = load(data_root)
     (data_root / 'train_cache.npz').write_bytes(b'PK\x03\x04 half a file')
     assert torch.equal(load(data_root).images, before.images)
+
+
+def test_cache_with_a_damaged_header_of_an_array_is_made_again(data_root):
+    before = load(data_root)
+    cache = data_root / 'train_cache.npz'
+    with np.load(cache) as arrays:
+        np.savez(cache, fingerprint=arrays['fingerprint'], kept=arrays['kept'])
+    with zipfile.ZipFile(cache, 'a') as archive:
+        header = b"{'descr': '|u1', 'shape': ((((".ljust(127) + b'\n'
+        archive.writestr('images.npy', b'\x93NUMPY\x01\x00' + struct.pack('<H', 128) + header)
+    assert torch.equal(load(data_root).images, before.images)
+
+
+def test_no_image_at_all(data_root):
+    files = sorted((data_root / 'train').glob('*/*.png'))
+    for file in files:
+        file.write_bytes(b'damaged')
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.raises(ValueError, match=re.escape(f'every image in {data_root}/train is corrupt, the first is ')):
+            load(data_root, skip_corrupt=True)
+    for file in files:
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match=r'CIFAR-10 is incomplete: the folders of the classes in .* hold no im'):
+        load(data_root)
 
 
 def test_without_write_permission_there_is_no_cache(data_root, monkeypatch):
