@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from fg_plugin.inference import LoadedModel
+from fg_plugin.inference.image_files import FILE_CHANNELS
 
 BATCH_SIZES = (1, 3, 8)
 
@@ -26,9 +28,19 @@ def example_inputs(loaded: LoadedModel, count: int, seed: int = 0) -> Tensor:
     rng = np.random.default_rng(seed)
     channels, height, width = loaded.input_size
     coarse = rng.integers(0, 256, (count, 8, 8, channels), dtype=np.uint8)
-    images = [Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels) for pixels in coarse]
-    inputs = [loaded.transform(image.resize((width, height), Image.Resampling.BICUBIC)) for image in images]
+    images = [_enlarged(pixels, (height, width)) for pixels in coarse]
+    inputs = [loaded.transform(image) for image in images]
     return torch.stack(inputs).to(loaded.device)
+
+
+def _enlarged(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image | Tensor:
+    """Return pixels ``(h, w, C)`` as an image of ``size`` (height, width), or in [0, 1] as a tensor (C, H, W)."""
+    # PIL has no images of five or more channels, and none of two or four without transparency.
+    if pixels.shape[2] not in FILE_CHANNELS:
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)
+        return functional.resize(planes, list(size), InterpolationMode.BICUBIC).float() / 255
+    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[2] == 1 else pixels)
+    return image.resize(size[::-1], Image.Resampling.BICUBIC)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fg_plugin.inference.image_files import UnreadableImageError, read_image
+from fg_plugin.inference.image_files import UnreadableImageError, check_reads_files, read_image
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.predictor import FailedImage
 
@@ -17,8 +17,10 @@ def input_batches(
     """Read ``paths`` as batches of inputs ``(B, C, H, W)``, and tell which files cannot be read.
 
     Raises:
-        ValueError: If no file can be read, or ``batch_size`` is not positive.
+        ValueError: If no file can be read, ``batch_size`` is not positive, or the model takes neither grey images nor
+            RGB.
     """
+    check_reads_files(loaded)
     if batch_size < 1:
         raise ValueError(f'batch_size should be at least 1, but got {batch_size}')
     inputs, failed = [], []

@@ -136,8 +136,8 @@ class _Resize:
     def __init__(self, size: tuple[int, int, int]) -> None:
         self.size = [size[1], size[2]]
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        pixels = functional.pil_to_tensor(image).float() / 255
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        pixels = image if isinstance(image, Tensor) else functional.pil_to_tensor(image).float() / 255
         return functional.resize(pixels, self.size, antialias=True)
 
 

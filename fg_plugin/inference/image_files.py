@@ -6,6 +6,10 @@ from pathlib import Path
 from PIL import Image
 
 from fg_plugin.image_decoding import UndecodableImageError, decode_image
+from fg_plugin.inference.loaded_model import LoadedModel
+
+FILE_CHANNELS = (1, 3)
+"""Channels of an input that an image file gives: grey or RGB."""
 
 
 class UnreadableImageError(ValueError):
@@ -34,6 +38,20 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith('.') for part in path.parts)
+
+
+def check_reads_files(loaded: LoadedModel) -> None:
+    """Check that image files give what a model takes.
+
+    Raises:
+        ValueError: If it takes neither grey images nor RGB.
+    """
+    channels = loaded.input_size[0]
+    if channels not in FILE_CHANNELS:
+        raise ValueError(
+            f'The model should take images of 1 channel (grey) or 3 (RGB) to read them from files, but '
+            f'{loaded.source} takes {channels} channels.'
+        )
 
 
 def read_image(path: Path, channels: int) -> Image.Image:

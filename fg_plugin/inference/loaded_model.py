@@ -28,7 +28,8 @@ class LoadedModel:
         task: What it predicts.
         output_names: Of the tensors that ``network`` returns.
         input_size: ``(C, H, W)`` of an input.
-        transform: From an image, as ``read_image`` returns it, to an input ``(C, H, W)``.
+        transform: From an image, as ``read_image`` returns it, to an input ``(C, H, W)``. It also takes a tensor
+            ``(C, h, w)`` of pixels in [0, 1], for images of other channels than grey and RGB.
         normalise: From inputs to what the part that generates filters takes.
         hosts: The parts that generate filters.
         classes: Their names, if known.
@@ -41,7 +42,7 @@ class LoadedModel:
     task: Task
     output_names: tuple[str, ...]
     input_size: tuple[int, int, int]
-    transform: Callable[[Image.Image], Tensor]
+    transform: Callable[[Image.Image | Tensor], Tensor]
     normalise: Callable[[Tensor], Tensor]
     hosts: Sequence[nn.Module] = ()
     classes: Sequence[str] | None = field(default=None)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from fg_plugin.inference.image_files import UnreadableImageError, read_image
+from fg_plugin.inference.image_files import UnreadableImageError, check_reads_files, read_image
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.predictions import Prediction, check_predicts, decode_predictions
 
@@ -49,9 +49,10 @@ def predict_files(
         batch_size: Images that are decoded and predicted together.
 
     Raises:
-        ValueError: If ``batch_size`` is not positive, or the model gives features.
+        ValueError: If ``batch_size`` is not positive, or the model gives features or takes neither grey images nor RGB.
     """
     check_predicts(loaded)
+    check_reads_files(loaded)
     if batch_size < 1:
         raise ValueError(f'batch_size should be at least 1, but got {batch_size}')
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]

@@ -1,6 +1,7 @@
 """Exported files, as other programs load them."""
 
 import copy
+import dataclasses
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_m
 
 from fg_plugin.convert import freeze_
 from fg_plugin.export import ExportMismatchError, agreement, export_file, program
-from fg_plugin.inference import load_model
+from fg_plugin.inference import config_model, load_model
 from fg_plugin.inference.batches import input_batches
 from fg_plugin.inference.tasks import output_tensors
 from fg_plugin.launch import read_config
@@ -57,6 +58,32 @@ def run_onnx(path, inputs):
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {'images': inputs.numpy()}), strict=True))
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4, 6])
+def test_example_inputs_of_any_channels(tmp_path, channels):
+    options = dict(num_classes=5, in_chans=channels)
+    checkpoint = save_timm_model(tmp_path / 'resnet.pth', **options)
+    resnet = load_model('fg_test_resnet', checkpoint, options=options, input_size=(64, 64))
+    size = (channels, 28, 32)
+    of_config = dataclasses.replace(resnet, input_size=size, transform=config_model._Resize(size))
+    inputs = agreement.example_inputs(of_config, 3)
+    assert inputs.shape == (3, *size)
+    assert inputs.min() >= 0
+    assert inputs.max() <= 1
+    inputs = agreement.example_inputs(resnet, 3)
+    assert inputs.shape == (3, channels, 64, 64)
+    assert resnet.outputs(inputs)[0].shape == (3, 5)
+    # Each channel is a picture of its own.
+    assert (inputs[:, 1:] - inputs[:, :-1]).abs().flatten(2).amax(2).gt(0.1).all()
+
+
+def test_a_network_of_six_channels_is_exported(tmp_path):
+    options = dict(num_classes=5, in_chans=6)
+    checkpoint = save_timm_model(tmp_path / 'resnet.pth', **options)
+    loaded = load_model('fg_test_resnet', checkpoint, options=options, input_size=(64, 64))
+    export_file(loaded, 'exported_program', tmp_path / 'out.pt2')
+    assert (tmp_path / 'out.pt2').is_file()
 
 
 @pytest.mark.parametrize(

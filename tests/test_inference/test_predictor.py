@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trained import DIGITS, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images
+from trained import DIGITS, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin.inference import FailedImage, list_images, load_model, predict_files, read_image
+from fg_plugin.inference.batches import input_batches
 from fg_plugin.inference.prediction_folder import picture_names, write_predictions
 from fg_plugin.inference.predictions import decode_predictions
 from fg_plugin.visualization.prediction_image import colour_pixels
@@ -239,6 +240,17 @@ def test_every_class_needs_a_name(digits, tmp_path):
     few = dataclasses.replace(digits, classes=())
     with pytest.raises(ValueError, match='should name each class, but there are 0 names and class'):
         list(predict_files(few, save_images(tmp_path, 1)))
+
+
+@pytest.mark.parametrize('channels', [2, 4, 6])
+def test_files_are_grey_or_rgb(tmp_path, channels):
+    options = dict(num_classes=5, in_chans=channels)
+    checkpoint = save_timm_model(tmp_path / 'resnet.pth', **options)
+    loaded = load_model('fg_test_resnet', checkpoint, options=options, input_size=(64, 64))
+    files = save_images(tmp_path / 'images', 2)
+    for read in (predict_files, input_batches):
+        with pytest.raises(ValueError, match=rf'to read them from files, but fg_test_resnet takes {channels} channels'):
+            read(loaded, files)
 
 
 def test_batch_size_is_positive(digits, tmp_path):
