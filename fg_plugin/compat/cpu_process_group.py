@@ -29,8 +29,16 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
-        ValueError: If the launcher needs CUDA devices and there are none, or so does ``cfg.sync_bn``.
+        ValueError: If ``launcher`` is ``'none'`` in one of several processes; if the launcher needs CUDA devices and
+            there are none, or so does ``cfg.sync_bn``.
     """
+    world_size = os.environ.get('WORLD_SIZE', '')
+    if launcher == 'none' and world_size.isdigit() and int(world_size) > 1:
+        raise ValueError(
+            f"launcher should be 'pytorch' in the {world_size} processes of torchrun, but got 'none': each of them "
+            'would do the whole work, in the same folder. Add --launcher pytorch (of another launcher: its name), or '
+            'unset WORLD_SIZE where there is only one process'
+        )
     cfg.launcher = launcher
     if launcher == 'none' or torch.cuda.is_available():
         return

@@ -67,6 +67,16 @@ def test_a_single_process_is_left_alone():
     assert not dist.is_initialized()
 
 
+@pytest.mark.parametrize('cuda', [False, True])
+def test_several_processes_without_a_launcher_are_refused(monkeypatch, cuda):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: cuda)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(ValueError, match=r"in the 2 processes of torchrun, but got 'none'.*Add --launcher pytorch"):
+        prepare_launch(Config(dict()), 'none')
+    monkeypatch.setenv('WORLD_SIZE', '1')
+    prepare_launch(Config(dict()), 'none')
+
+
 def test_gpus_are_left_to_mmengine(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     cfg = Config(dict())
