@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -20,7 +22,8 @@ from fg_plugin.visualization.figures import save_figure
 class CurvesHook(Hook):
     """Keeps loss terms and metrics in ``curves.json`` and draws ``curves.png`` when the training ends.
 
-    A resumed run continues the curves of its work directory from the epoch of its checkpoint.
+    A resumed run continues the curves of its work directory from the epoch of its checkpoint. A metric of several
+    values, such as one for each class, is no curve and is left out.
 
     Args:
         interval: Iterations that one point of a training curve is the mean of.
@@ -64,10 +67,10 @@ class CurvesHook(Hook):
         """Saves the points so far."""
         self._save(runner)
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Adds the metrics of a validation during training."""
         if self._training:
-            row = {'epoch': self._epoch(runner, runner.iter), **(metrics or {})}
+            row = {'epoch': self._epoch(runner, runner.iter), **_numbers(metrics or {})}
             # A resumed run repeats the validation of its checkpoint.
             self._rows['val'] = [kept for kept in self._rows['val'] if kept['epoch'] < row['epoch']] + [row]
             self._save(runner)
@@ -96,3 +99,12 @@ class CurvesHook(Hook):
             figure = draw_curves(self._rows['train'], self._rows['val'], title=runner.experiment_name)
             save_figure(figure, Path(runner.work_dir) / 'curves.png')
             runner.logger.info(f'curves: {Path(runner.work_dir) / "curves.png"}')
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics that are one number each, of whatever type, as JSON knows it."""
+    items = {
+        name: value.squeeze().tolist() if isinstance(value, Tensor | np.ndarray) else value
+        for name, value in metrics.items()
+    }
+    return {name: float(value) for name, value in items.items() if isinstance(value, Real)}

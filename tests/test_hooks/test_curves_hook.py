@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from fg_plugin.hooks import CurvesHook
 
@@ -41,6 +43,18 @@ def test_a_new_run_in_an_old_folder_starts_empty(toy_runner, tmp_path):
     train(toy_runner, 'run')
     train(toy_runner, 'run', train_cfg={'max_epochs': 1})
     assert [row['epoch'] for row in rows(tmp_path / 'run')['val']] == [1]
+
+
+@pytest.mark.parametrize('number', [np.float32(0.5), np.float64(0.5), np.int64(3), torch.tensor(0.5), 0.5])
+def test_metrics_are_kept_as_plain_numbers(toy_runner, tmp_path, monkeypatch, number):
+    runner = toy_runner('run', **{'train_cfg.max_epochs': 1, 'default_hooks.checkpoint.save_best': None})
+    runner.register_hook(CurvesHook())
+    monkeypatch.setattr(
+        runner.val_loop.evaluator, 'evaluate', lambda size: {'toy/number': number, 'toy/per_class': [0.25, 0.75]}
+    )
+    runner.train()
+    assert rows(tmp_path / 'run')['val'] == [{'epoch': 1.0, 'toy/number': float(number)}]
+    assert (tmp_path / 'run' / 'curves.png').is_file()
 
 
 def test_validation_alone_leaves_no_curves(toy_runner, tmp_path):
