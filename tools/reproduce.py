@@ -53,7 +53,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--mtfl-root', type=Path, default=ROOT / 'data' / 'MTFL', help='official MTFL, for worst')
     parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
     parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of tables, pictures and runs')
-    return parser.parse_args()
+    args = parser.parse_args()
+    # The trainings run in the checkout, where a relative path would mean another folder.
+    args.work_dirs, args.results = args.work_dirs.absolute(), args.results.absolute()
+    return args
 
 
 def main(args: argparse.Namespace) -> None:

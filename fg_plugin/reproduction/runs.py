@@ -1,14 +1,14 @@
 """Training runs and the logs that stay of them."""
 
 import json
-import os
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fg_plugin.atomic_write import write_atomically
 from fg_plugin.reproduction.paper import Quantity
 
 LOGS = ('metrics.json', 'curves.json')
@@ -79,9 +79,15 @@ def is_finished(name: RunName, results: Path) -> bool:
 
 
 def finished_runs(config: str, results: Path) -> dict[int | None, list[Run]]:
-    """Return the finished runs of a config by their number of epochs, None for the config's own."""
+    """Return the finished runs of a config by their number of epochs, None for the config's own.
+
+    Folders of other names than those of runs, such as ``seed0_old``, are left alone.
+    """
     runs: dict[int | None, list[Run]] = {}
     for folder in sorted(results.glob(f'{config}*/seed*')):
+        seed = re.fullmatch('seed(0|[1-9][0-9]*)', folder.name)
+        if seed is None:
+            continue
         head, _, epochs = folder.parent.name.rpartition('-')
         if folder.parent.name == config:
             key = None
@@ -89,7 +95,7 @@ def finished_runs(config: str, results: Path) -> dict[int | None, list[Run]]:
             key = int(epochs[:-2])
         else:
             continue
-        name = RunName(config, int(folder.name.removeprefix('seed')), key)
+        name = RunName(config, int(seed[1]), key)
         if is_finished(name, results):
             metrics, curves = (json.loads((folder / log).read_text()) for log in LOGS)
             runs.setdefault(key, []).append(Run(name.seed, metrics, curves))
@@ -149,10 +155,10 @@ def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) ->
 
 
 def _keep_logs(work_dir: Path, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f'.{folder.name}')
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
+    # A log of this run beside one of an earlier run would pass for a finished run.
     for log in LOGS:
-        shutil.copyfile(work_dir / log, temporary / log)
-    os.replace(temporary, folder)
+        (folder / log).unlink(missing_ok=True)
+    for log in LOGS:
+        with write_atomically(folder / log) as file:
+            file.write((work_dir / log).read_bytes())

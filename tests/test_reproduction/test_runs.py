@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -52,6 +53,27 @@ def test_a_failed_run_is_resumed(checkout):
     train(name, root, root / 'work', root / 'runs')
     assert is_finished(name, root / 'runs')
     assert 'train_cfg.max_epochs=2' in (root / 'work' / 'net-2ep' / 'seed0' / 'calls').read_text()
+
+
+def test_an_incomplete_folder_of_logs_is_completed(checkout):
+    root = checkout()
+    name = RunName('net', seed=3)
+    folder = root / 'runs' / name.folder
+    folder.mkdir(parents=True)
+    (folder / 'metrics.json').write_text('{"of": "another run"}')
+    train(name, root, root / 'work', root / 'runs')
+    assert sorted(path.name for path in folder.iterdir()) == ['curves.json', 'metrics.json']
+    ((run,),) = finished_runs('net', root / 'runs').values()
+    assert run.metrics['metrics'] == {'acc': 93.0}
+
+
+def test_other_folders_are_no_runs(checkout):
+    root = checkout()
+    train(RunName('net', seed=3), root, root / 'work', root / 'runs')
+    for copy in ('seed3_old', 'seed', 'seed03', 'seed-3'):
+        shutil.copytree(root / 'runs' / 'net' / 'seed3', root / 'runs' / 'net' / copy)
+    ((run,),) = finished_runs('net', root / 'runs').values()
+    assert run.seed == 3
 
 
 def test_schedules_are_told_apart(tmp_path):

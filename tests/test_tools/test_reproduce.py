@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fg_plugin.reproduction.runs import RunError
+
 ROOT = Path(__file__).parents[2]
 
 # What a report is made of, besides the runs.
@@ -39,6 +41,23 @@ def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
     assert len(reproduce('all', '--dry-run').splitlines()) == 6 * 5 + 6 * 3 + 3 * 3
     # As many epochs as the config has are no other run.
     assert reproduce('fig5', '--dry-run', '--epochs', '20').splitlines() == ['fg_mnist_nenc20_s5/seed0']
+
+
+def test_relative_folders_are_those_of_the_caller(monkeypatch, tmp_path):
+    seen = []
+
+    def stop(name, root, work_dirs, results):
+        seen.extend([work_dirs, results])
+        raise RunError('enough')
+
+    monkeypatch.setattr('fg_plugin.reproduction.runs.train', stop)
+    monkeypatch.chdir(tmp_path)
+    arguments = ['reproduce.py', 'table1', '--seeds', '0', '--work-dirs', 'work', '--results', 'kept']
+    monkeypatch.setattr(sys, 'argv', arguments)
+    with pytest.raises(SystemExit, match='enough'):
+        runpy.run_path(str(ROOT / 'tools' / 'reproduce.py'), run_name='__main__')
+    # The trainings run in the checkout.
+    assert seen == [tmp_path / 'work', tmp_path / 'kept' / 'runs']
 
 
 def test_the_worst_faces_need_a_run_with_its_checkpoint(reproduce, tmp_path):
