@@ -4,7 +4,7 @@ import argparse
 
 import fg_plugin.registration  # noqa: F401
 from fg_plugin.compat import AMP_DTYPES, enable_amp
-from fg_plugin.hooks import ExactResumeHook, StrictLoadHook, latest_checkpoint
+from fg_plugin.hooks import ExactResumeHook, StrictLoadHook, checkpoint_place, latest_checkpoint
 from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
 
 
@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     if args.amp:
         enable_amp(cfg, args.amp)
     if args.resume == 'auto':
-        checkpoint = latest_checkpoint(cfg.work_dir)
+        checkpoint = latest_checkpoint(cfg.work_dir, *checkpoint_place(cfg))
         cfg.resume = checkpoint is not None
         cfg.load_from = str(checkpoint) if checkpoint else cfg.get('load_from')
     elif args.resume:

@@ -108,7 +108,7 @@ class AtomicCheckpointHook(CheckpointHook):
         try:
             yield
         except OSError as error:
-            last = latest_checkpoint(runner.work_dir)
+            last = latest_checkpoint(runner.work_dir, self.out_dir, self.filename_tmpl)
             kept = f'the last good checkpoint is {last}' if last else 'there is no earlier one'
             reason = error.strerror or error
             raise OSError(

@@ -184,7 +184,7 @@ class _FullFile:
 def own_disk(rank: int) -> None:
     """The sabotage of a second node that does not see the checkpoints of the first."""
     if rank == 1:
-        fg_plugin.hooks.latest_checkpoint = lambda work_dir: None  # type: ignore[assignment]
+        fg_plugin.hooks.latest_checkpoint = lambda *_: None  # type: ignore[assignment]
 
 
 class Writing:
