@@ -1,5 +1,6 @@
 """Predicted landmarks as a picture."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from fg_plugin.hooks.training_progress import training_progress
 from fg_plugin.visualization.figures import figure_to_array, save_figure
 from fg_plugin.visualization.landmark_grid import LandmarkRow, draw_landmark_grid
 
@@ -24,7 +26,7 @@ class _Prediction(NamedTuple):
 
 @HOOKS.register_module()
 class LandmarkVisualizationHook(Hook):
-    """Draws ``landmarks.png``: the first images of the test set, and the worst, after the last epoch or a test.
+    """Draws ``landmarks.png``: the first images of the test set, and the worst, at the end of a training or test.
 
     The picture also goes to the run's visual backends. Of a distributed run, it shows the first process's images.
 
@@ -69,18 +71,19 @@ class LandmarkVisualizationHook(Hook):
             for image, sample in zip(images, outputs, strict=True)
         ]
         self._first += predictions[: self.rows * self.columns - len(self._first)]
-        self._worst = sorted(self._worst + predictions, key=lambda prediction: -prediction.error)[: self.columns]
+        self._worst = sorted(self._worst + predictions, key=_badness, reverse=True)[: self.columns]
 
     after_test_iter = after_val_iter
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draws after the last epoch of a training."""
-        if runner.epoch == runner.max_epochs:
-            self._draw(runner)
+        """Draws after the last validation of a training."""
+        step, last = training_progress(runner)
+        if step == last:
+            self._draw(runner, step)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws after a test."""
-        self._draw(runner)
+        self._draw(runner, runner.epoch)
 
     def _error(self, sample: dict) -> float:
         truth = sample['gt_landmarks']
@@ -89,7 +92,7 @@ class LandmarkVisualizationHook(Hook):
         return 100 * float(distances.max() / torch.linalg.vector_norm(truth[first] - truth[second]))
 
     @master_only
-    def _draw(self, runner: Runner) -> None:
+    def _draw(self, runner: Runner, step: int) -> None:
         starts = range(0, len(self._first), self.columns)
         rows = [_row('first images', self._first[start : start + self.columns]) for start in starts]
         figure = draw_landmark_grid(
@@ -98,8 +101,13 @@ class LandmarkVisualizationHook(Hook):
         )
         path = Path(runner.work_dir) / 'landmarks.png'
         save_figure(figure, path)
-        runner.visualizer.add_image('landmarks', figure_to_array(figure), step=runner.epoch)
+        runner.visualizer.add_image('landmarks', figure_to_array(figure), step=step)
         runner.logger.info(f'landmarks: {path}')
+
+
+def _badness(prediction: _Prediction) -> float:
+    # A face without a prediction is the worst; as a NaN it would leave the list unsorted.
+    return math.inf if math.isnan(prediction.error) else prediction.error
 
 
 def _row(title: str, predictions: list[_Prediction]) -> LandmarkRow:

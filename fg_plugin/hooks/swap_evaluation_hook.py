@@ -6,9 +6,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from fg_plugin.hooks.training_progress import training_progress
 from fg_plugin.swapping import other_images
 
 
@@ -53,9 +54,7 @@ class SwapEvaluationHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Evaluates with swapped filters and adds the results to ``metrics`` and the log."""
-        # An iteration-based loop stays in epoch 0.
-        by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
-        step, last = (runner.iter, runner.max_iters) if by_iteration else (runner.epoch, runner.max_epochs)
+        step, last = training_progress(runner)
         if step == last or (self.interval and step % self.interval == 0):
             self._add(runner, runner.val_dataloader, 'val', metrics)
 

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from fg_plugin.hooks import LandmarkVisualizationHook
 from fg_plugin.visualization import landmark_grid
@@ -10,8 +11,11 @@ from fg_plugin.visualization import landmark_grid
 class Recorder:
     """Stands in for the runner: keeps what goes to the visual backends and the log."""
 
-    def __init__(self, folder, epoch=2, max_epochs=2):
+    def __init__(self, folder, epoch=2, max_epochs=2, iteration=0, max_iters=0):
         self.work_dir, self.epoch, self.max_epochs = str(folder), epoch, max_epochs
+        self.iter, self.max_iters = iteration, max_iters
+        # Its class is all that is asked for.
+        self.train_loop = object.__new__(IterBasedTrainLoop if max_iters else EpochBasedTrainLoop)
         self.experiment_name, self.pictures = 'experiment', []
         self.visualizer = SimpleNamespace(add_image=lambda name, image, step: self.pictures.append((name, image, step)))
         self.logger = SimpleNamespace(info=lambda text: None)
@@ -55,6 +59,26 @@ def test_draws_the_first_and_the_worst(tmp_path, monkeypatch):
 def test_draws_only_after_the_last_epoch(tmp_path):
     feed(LandmarkVisualizationHook(), Recorder(tmp_path, epoch=1), [5.0])
     assert not (tmp_path / 'landmarks.png').exists()
+
+
+@pytest.mark.parametrize(('iteration', 'steps'), [(4, []), (6, [6])])
+def test_draws_at_the_end_of_an_iteration_based_loop(tmp_path, iteration, steps):
+    # Such a loop is in the first of one epoch all the time.
+    runner = Recorder(tmp_path, epoch=0, max_epochs=1, iteration=iteration, max_iters=6)
+    feed(LandmarkVisualizationHook(), runner, [5.0])
+    assert [step for _, _, step in runner.pictures] == steps
+    assert (tmp_path / 'landmarks.png').exists() == bool(steps)
+
+
+def test_predictions_that_are_no_numbers_are_the_worst(tmp_path, monkeypatch):
+    drawn = []
+    draw = landmark_grid.draw_landmark_grid
+    monkeypatch.setattr(
+        'fg_plugin.hooks.landmark_visualization_hook.draw_landmark_grid',
+        lambda rows, title: drawn.append(rows) or draw(rows, title),
+    )
+    feed(LandmarkVisualizationHook(columns=3, rows=1), Recorder(tmp_path), [5.0, float('nan'), 90.0, 40.0, 60.0])
+    assert drawn[0][-1].captions == ['nan %', '90.0 %', '60.0 %']
 
 
 def test_draws_after_a_test(tmp_path):
