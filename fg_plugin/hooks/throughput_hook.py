@@ -37,6 +37,10 @@ class ThroughputHook(Hook):
         """Leave validation and saving between epochs out of the rates."""
         self._last_end = perf_counter()
 
+    def after_val(self, runner: Runner) -> None:
+        """Leave the validations of an iteration-based loop out, too: its training has one epoch only."""
+        self._last_end = perf_counter()
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Publish the rates of the iterations so far."""
         self._start = perf_counter()
