@@ -1,7 +1,6 @@
 """What the tools for trained models share. It works without MMEngine."""
 
 import argparse
-import ast
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='weights of the model')
     for flag, what in (('--model-kwargs', 'a timm name, as in num_classes=10'), ('--cfg-options', 'a config')):
         parser.add_argument(
-            flag, dest='options', nargs='+', type=key_value, default=[], metavar='KEY=VALUE', help=f'options of {what}'
+            flag,
+            dest='options',
+            nargs='+',
+            action='extend',
+            type=key_value,
+            default=[],
+            metavar='KEY=VALUE',
+            help=f'options of {what}',
         )
     parser.add_argument(
         '--input-size', type=int, nargs='+', metavar='SIZE', help='height and width of an input, or one number for both'
@@ -31,16 +37,58 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    """Read ``KEY=VALUE``, with a Python literal or else a text as the value."""
+    """Read ``KEY=VALUE`` as MMEngine's ``DictAction`` does, so that an option means the same as in a training.
+
+    ``1``, ``1e-3``, ``true`` and ``None`` are what they look like, ``1,2`` and ``[a,b]`` are lists and ``(a,b)`` is a
+    tuple, also one in another. All else is a text, without blanks and without quotes around it.
+
+    Raises:
+        ArgumentTypeError: If it cannot be read.
+    """
     key, separator, value = text.partition('=')
     if not key or not separator:
         raise argparse.ArgumentTypeError(
             f'should be KEY=VALUE, but got {text!r}; files and folders come before the options'
         )
     try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value
+        return key, _read_value(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{error}, but got {text!r}') from error
+
+
+def _read_value(text: str) -> Any:
+    text = text.strip('\'"').replace(' ', '')
+    if text.startswith('(') and text.endswith(')'):
+        return tuple(_read_value(item) for item in _split(text[1:-1]))
+    if text.startswith('[') and text.endswith(']'):
+        return [_read_value(item) for item in _split(text[1:-1])]
+    return [_read_value(item) for item in _split(text)] if ',' in text else _read_single(text)
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of brackets; none follows the last item."""
+    items, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in '([') - (character in ')]')
+        if depth < 0:
+            break
+        if character == ',' and depth == 0:
+            items.append(text[start:position])
+            start = position + 1
+    if depth:
+        raise ValueError('brackets should be balanced')
+    return items if start == len(text) else [*items, text[start:]]
+
+
+def _read_single(text: str) -> Any:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    if text.lower() in ('true', 'false'):
+        return text.lower() == 'true'
+    return None if text == 'None' else text
 
 
 def load_from_arguments(args: argparse.Namespace) -> LoadedModel:

@@ -6,7 +6,7 @@ import errno
 import gc
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,13 +23,33 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _USER_ERRORS = (OSError, ValueError, KeyError, TypeError, NonFiniteLossError)
 
 
+class _KeyValues(DictAction):
+    """MMEngine's reader of ``KEY=VALUE``, with an error that names the argument instead of a traceback."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for text in values:
+            if text.find('=') < 1:
+                hint = 'files and folders come before the options'
+                raise argparse.ArgumentError(self, f'should be KEY=VALUE, but got {text!r}; {hint}')
+            try:
+                super().__call__(parser, namespace, [text], option_string)
+            except (AssertionError, RecursionError) as error:
+                raise argparse.ArgumentError(self, f'brackets should be balanced, but got {text!r}') from error
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing share to ``parser``."""
     parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_KeyValues,
         metavar='KEY=VALUE',
         help='override settings of the config, as in train_cfg.max_epochs=3 "model.backbone.depths=[2,2]"',
     )

@@ -31,6 +31,21 @@ def test_options_override_the_config(toy_config_path):
     assert cfg.model.width == 3
 
 
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('foo', "argument --cfg-options: should be KEY=VALUE, but got 'foo'"),
+        ('=3', "argument --cfg-options: should be KEY=VALUE, but got '=3'"),
+        ('a=[(1,2]', "argument --cfg-options: brackets should be balanced, but got 'a=[(1,2]'"),
+        ('a=(1),(2)', "argument --cfg-options: brackets should be balanced, but got 'a=(1),(2)'"),
+    ],
+)
+def test_options_that_cannot_be_read_are_refused(toy_config_path, capsys, text, message):
+    with pytest.raises(SystemExit, match='2'):
+        arguments(toy_config_path, '--cfg-options', 'model.width=3', text)
+    assert message in capsys.readouterr().err
+
+
 def test_mmengines_compile_setting_is_refused(toy_config_path):
     with pytest.raises(ValueError, match=r'compile should be left out, but got True.*CompileBackboneHook'):
         load_config(arguments(toy_config_path, '--cfg-options', 'compile=True'))

@@ -123,7 +123,7 @@ def test_a_missing_package_names_its_extra(call, checkpoint, tmp_path, monkeypat
     assert f"needs {module}, which is not installed: pip install 'fg-plugin[analysis]'" in err
 
 
-def test_options_are_python_literals_or_texts(call, checkpoint, tmp_path):
+def test_options_are_kept_in_what_is_exported(call, checkpoint, tmp_path):
     options = ['--cfg-options', 'model.data_preprocessor.mean=[0.5]', 'model.data_preprocessor.std=[0.25]']
     path = tmp_path / 'out.safetensors'
     assert call('export', DIGITS, checkpoint, '--format', 'safetensors', '--out', path, *options)[0] == 0
