@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-dir', help='folder of {train,test}/<class>/<image>, instead of the digits')
     parser.add_argument('--image-size', type=int, default=32)
     parser.add_argument('--batch-size', type=int, default=64, help='of each process')
-    parser.add_argument('--plain-epochs', type=int, default=3, help='epochs of step 1')
+    parser.add_argument('--plain-epochs', type=int, default=3, help='epochs of step 1; 0 skips it')
     parser.add_argument('--epochs', type=int, default=5, help='epochs of the fine-tuning')
     parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument('--head', default='lowrank', choices=['lowrank', 'residual', 'full'])
@@ -58,6 +58,10 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--model should be a timm architecture with a convolution, but got {args.model}')
     if args.checkpoint and not os.path.isfile(args.checkpoint):
         parser.error(f'--checkpoint should be a file, but {args.checkpoint} is missing')
+    for name, minimum in (('plain_epochs', 0), ('epochs', 1), ('max_steps', 1), ('batch_size', 1), ('image_size', 1)):
+        value = getattr(args, name)
+        if value is not None and value < minimum:
+            parser.error(f'--{name.replace("_", "-")} should be at least {minimum}, but got {value}')
     return args
 
 
@@ -82,6 +86,14 @@ def load_folders(root: str, size: int, mean: tuple, std: tuple) -> tuple[Dataset
     options = {'input_size': size, 'mean': mean, 'std': std}
     train = ImageFolder(f'{root}/train', timm.data.create_transform(**options, is_training=True, scale=(0.5, 1.0)))
     test = ImageFolder(f'{root}/test', timm.data.create_transform(**options, crop_pct=1.0))
+    # ImageFolder numbers the classes that it finds: without one of them, the others have other numbers.
+    if train.class_to_idx != test.class_to_idx:
+        only = {
+            part: sorted({*here.classes} - {*there.classes})
+            for part, here, there in (('train', train, test), ('test', test, train))
+        }
+        found = '; '.join(f'only in {part}: {", ".join(names)}' for part, names in only.items() if names)
+        raise ValueError(f'train and test in {root} should hold the same classes, but {found}')
     return train, test, len(train.classes)
 
 
@@ -165,8 +177,16 @@ def main(args: argparse.Namespace) -> None:
     train_data, test_data, classes = load(args.image_size, config.mean, config.std)
 
     log(f'1. {args.model}, plain')
-    model = timm.create_model(args.model, num_classes=classes, checkpoint_path=args.checkpoint).to(DEVICE)
-    if not args.checkpoint:
+    try:
+        model = timm.create_model(args.model, num_classes=classes, checkpoint_path=args.checkpoint).to(DEVICE)
+    except RuntimeError as error:
+        if 'state_dict' not in str(error):
+            raise
+        misfit = str(error).splitlines()[-1].strip()
+        raise ValueError(
+            f'--checkpoint should fit {args.model} with {classes} classes, but {args.checkpoint} does not: {misfit}'
+        ) from error
+    if not args.checkpoint and args.plain_epochs:
         train(model, train_data, args.plain_epochs, args)
     log(f'  accuracy {accuracy(model, test_data, args):.2f} %')
 

@@ -56,6 +56,9 @@ def test_heads_and_generator_have_rates_of_their_own(finetune, tmp_path):
         (['--model', 'resnet_18'], '--model should be a timm architecture with a convolution, but got resnet_18'),
         (['--data-dir', 'nowhere'], "No such file or directory: 'nowhere/train'"),
         (['--checkpoint', 'nowhere.pth'], '--checkpoint should be a file, but nowhere.pth is missing'),
+        (['--epochs', '0'], '--epochs should be at least 1, but got 0'),
+        (['--max-steps', '0'], '--max-steps should be at least 1, but got 0'),
+        (['--plain-epochs', '-1'], '--plain-epochs should be at least 0, but got -1'),
         (['--batch-size', '9999'], '--batch-size should be at most 1437, the number of images, but got 9999'),
         (['--reconstruction-weight', '-1'], 'reconstruction_weight should be >= 0, but got -1.0'),
     ],
@@ -67,14 +70,37 @@ def test_bad_input_ends_in_one_line(finetune, capsys, arguments, error):
     assert error in message
 
 
+def test_no_plain_epoch_skips_the_first_training(finetune):
+    output = finetune(*QUICK, '--plain-epochs', '0')
+    assert output.count('epoch 1/1:') == 1
+    assert len(accuracies(output)) == 4
+
+
+def write_images(folder, labels):
+    for label in labels:
+        (folder / str(label)).mkdir(parents=True)
+        for index in range(8):
+            write_png(torch.randint(0, 256, (3, 40, 32), dtype=torch.uint8), str(folder / str(label) / f'{index}.png'))
+
+
+@pytest.mark.parametrize(('tested', 'only'), [((0, 2), 'only in train: 1'), ((0, 1, 2, 3), 'only in test: 3')])
+def test_classes_of_training_and_test_should_be_the_same(finetune, tmp_path, tested, only):
+    write_images(tmp_path / 'images' / 'train', range(3))
+    write_images(tmp_path / 'images' / 'test', tested)
+    with pytest.raises(SystemExit, match=f'train and test in images should hold the same classes, but {only}'):
+        finetune(*QUICK, '--data-dir', 'images')
+
+
+def test_a_checkpoint_of_other_classes_is_refused(finetune, tmp_path):
+    torch.save(timm.create_model('test_resnet', num_classes=3).state_dict(), tmp_path / 'plain.pth')
+    with pytest.raises(SystemExit, match=r'--checkpoint should fit test_resnet with 10 classes, but .*size mismatch'):
+        finetune(*QUICK, '--checkpoint', 'plain.pth')
+
+
 @pytest.mark.slow
 def test_mixed_precision_from_a_checkpoint_on_image_folders(finetune, tmp_path):
     for part in ('train', 'test'):
-        for label in range(3):
-            folder = tmp_path / 'images' / part / str(label)
-            folder.mkdir(parents=True)
-            for index in range(8):
-                write_png(torch.randint(0, 256, (3, 40, 32), dtype=torch.uint8), str(folder / f'{index}.png'))
+        write_images(tmp_path / 'images' / part, range(3))
     torch.save(timm.create_model('test_resnet', num_classes=3).state_dict(), tmp_path / 'plain.pth')
     output = finetune(
         *QUICK, '--amp', '--checkpoint', tmp_path / 'plain.pth', '--data-dir', 'images', '--reconstruction-weight', '0'
