@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import runpy
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from fg_plugin.benchmark.model_benchmark import ModelMeasurement, ModelSetting, 
 from fg_plugin.benchmark.model_report import to_markdown as to_model_markdown
 from fg_plugin.benchmark.networks import NETWORKS, RoutedCondConv
 from fg_plugin.benchmark.report import to_json, to_markdown
+from fg_plugin.benchmark.result_files import write_results
 from fg_plugin.benchmark.timing import MIN_ROUNDS, Timing, interleaved_times
 from fg_plugin.benchmark.variants import calls, compare
 from fg_plugin.benchmark.verdict import judge, ratios, wins
@@ -285,3 +288,27 @@ class TestTool:
     def test_refuses(self, arguments, message, tool):
         with pytest.raises(SystemExit, match=message):
             tool.main(['layer', *arguments])
+
+    @pytest.mark.parametrize('command', ['layer', 'model'])
+    def test_the_output_is_no_page(self, tool, capsys, command):
+        with pytest.raises(SystemExit, match='2'):
+            tool.main([command, '--out', 'page.md'])
+        assert 'argument --out: should be a .json file, beside which the page is written, but got page.md' in (
+            capsys.readouterr().err
+        )
+
+    @pytest.mark.parametrize('command', ['layer', 'model'])
+    def test_a_missing_progress_bar_names_its_extra(self, monkeypatch, command):
+        for module in ('rich', 'rich.progress'):
+            monkeypatch.setitem(sys.modules, module, None)
+        main = runpy.run_path(str(Path(__file__).parents[1] / 'tools' / 'benchmark.py'))['main']
+        message = r"needs rich, which is not installed: pip install 'fg-plugin\[analysis\]'"
+        with pytest.raises(SystemExit, match=message):
+            main([command])
+
+
+def test_results_are_whole_or_absent(tmp_path):
+    out = tmp_path / 'new' / 'results.json'
+    write_results(out, '{}', 'page ±')
+    assert (out.read_text(encoding='utf-8'), out.with_suffix('.md').read_text(encoding='utf-8')) == ('{}', 'page ±')
+    assert sorted(path.name for path in out.parent.iterdir()) == ['results.json', 'results.md']

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from fg_plugin.benchmark import model_report, report
 from fg_plugin.benchmark.environment import environment
@@ -25,7 +24,9 @@ from fg_plugin.benchmark.geometries import Setting, settings
 from fg_plugin.benchmark.layer_benchmark import measure_memory, measure_times
 from fg_plugin.benchmark.model_benchmark import ModelSetting, count_parameters, measure_models
 from fg_plugin.benchmark.networks import NETWORKS, REFERENCE
+from fg_plugin.benchmark.result_files import json_path, write_results
 from fg_plugin.benchmark.timing import CLOCKS
+from fg_plugin.optional_packages import require
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     model.set_defaults(run=run_model)
     for command, max_seconds in ((layer, 1.0), (model, 10.0)):
         out = Path(f'results/benchmark_{"layer" if command is layer else "model"}.json')
-        command.add_argument('--out', type=Path, default=out, help='JSON file to write')
+        command.add_argument('--out', type=json_path, default=out, help='JSON file to write')
         command.add_argument('--threads', type=int, default=1, help='threads of torch')
         command.add_argument('--repeats', type=int, default=9, help='rounds of measurement, each over all alternatives')
         command.add_argument(
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         check(args)
         args.run(args)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(f'error: {error}')
 
 
@@ -76,6 +77,7 @@ def check(args: argparse.Namespace) -> None:
     """Check the arguments that both commands take.
 
     Raises:
+        ModuleNotFoundError: Without rich, which draws the progress bars.
         ValueError: If one is out of its range.
     """
     for name in ('threads', 'repeats'):
@@ -83,6 +85,7 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name} should be at least 1, but got {getattr(args, name)}')
     if args.clock == 'cpu' and args.threads > 1:
         raise ValueError(f'--clock cpu adds up the time of all threads and needs --threads 1, but got {args.threads}')
+    require('The progress bar', 'analysis', 'rich')
 
 
 def run_layer(args: argparse.Namespace) -> None:
@@ -91,6 +94,8 @@ def run_layer(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If no geometry is called so.
     """
+    from rich.progress import track
+
     selected = [setting for setting in settings() if args.only in setting.geometry.name]
     if not selected:
         names = sorted({setting.geometry.name for setting in settings()})
@@ -108,6 +113,8 @@ def run_model(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If a size is out of its range, or the device does not fit.
     """
+    from rich.progress import track
+
     for name, minimum in (('batches', 1), ('sides', 32)):
         if min(getattr(args, name)) < minimum:
             raise ValueError(f'--{name} should be at least {minimum}, but got {getattr(args, name)}')
@@ -160,10 +167,8 @@ def device_name(device: str, clock: str) -> str:
 
 def write(out: Path, numbers: dict, page: str) -> None:
     """Write the JSON file and the Markdown page beside it."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(numbers, indent=1) + '\n')
-    out.with_suffix('.md').write_text(page)
-    print(f'{out} and {out.with_suffix(".md")}: {len(numbers["measurements"])} measurements')
+    beside = write_results(out, json.dumps(numbers, indent=1) + '\n', page)
+    print(f'{out} and {beside}: {len(numbers["measurements"])} measurements')
 
 
 def memory_settings(selected: Sequence[Setting]) -> list[Setting]:

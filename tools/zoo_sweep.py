@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from fg_plugin.benchmark.environment import environment
+from fg_plugin.benchmark.result_files import json_path, write_results
+from fg_plugin.optional_packages import require
 from fg_plugin.sweep.architectures import choose_architectures, measure_size, smallest_of_each_class
 from fg_plugin.sweep.page import Results, to_json, to_markdown
 from fg_plugin.sweep.record import Record
@@ -40,7 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--processes', type=int, default=1, help='architectures checked at the same time')
     parser.add_argument('--timeout', type=float, default=900, help='seconds for one architecture')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/zoo_sweep'), help='where records are kept')
-    parser.add_argument('--out', type=Path, default=Path('results/zoo.json'), help='JSON file that report writes')
+    parser.add_argument('--out', type=json_path, default=Path('results/zoo.json'), help='JSON file that report writes')
     return parser.parse_args(arguments)
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     try:
         sweep(args)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         sys.exit(f'error: {error}')
 
 
@@ -91,15 +91,19 @@ def report(args: argparse.Namespace) -> None:
     smallest = smallest_of_each_class(files['sizes'].records[name] for name in names if name in files['sizes'].records)
     shapes = Results(files['shapes'].environment, files['shapes'].records, names)
     values = Results(files['values'].environment, files['values'].records, smallest)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(to_json(shapes, values))
-    page = args.out.with_suffix('.md')
-    page.write_text(to_markdown(shapes, values))
+    page = write_results(args.out, to_json(shapes, values), to_markdown(shapes, values))
     print(f'{args.out} and {page}: {len(names)} architectures')
 
 
 def check_missing(check: str, names: Sequence[str], args: argparse.Namespace) -> list[Record]:
-    """Check those of ``names`` that have not passed yet; return the records of all."""
+    """Check those of ``names`` that have not passed yet; return the records of all.
+
+    Raises:
+        ModuleNotFoundError: Without rich, which draws the progress bar.
+    """
+    require('The progress bar', 'analysis', 'rich')
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     file = RecordFile(args.work_dir / f'{check}.jsonl', environment())
     missing = [name for name in names if name not in file.records or not file.records[name].passed]
     # Neighbours are of one family and mostly pass or fail together: spread, so that failures show early.

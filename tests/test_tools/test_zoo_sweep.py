@@ -1,4 +1,11 @@
 import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'zoo_sweep.py'
 
 
 def test_checks_go_on_where_they_were_and_are_reported(run_tool, tmp_path):
@@ -30,3 +37,20 @@ def test_bad_input(run_tool, tmp_path):
     early = run_tool('zoo_sweep', 'report', '--work-dir', tmp_path)
     assert early.returncode == 1
     assert 'sizes.jsonl does not exist: run "python tools/zoo_sweep.py values" first' in early.stderr
+
+
+def test_the_report_is_no_page(capsys):
+    main = runpy.run_path(str(TOOL))['main']
+    with pytest.raises(SystemExit, match='2'):
+        main(['report', '--out', 'zoo.md'])
+    assert 'argument --out: should be a .json file, beside which the page is written, but got zoo.md' in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_missing_progress_bar_names_its_extra(monkeypatch, tmp_path):
+    for module in ('rich', 'rich.progress'):
+        monkeypatch.setitem(sys.modules, module, None)
+    main = runpy.run_path(str(TOOL))['main']
+    with pytest.raises(SystemExit, match=r"needs rich, which is not installed: pip install 'fg-plugin\[analysis\]'"):
+        main(['shapes', '--only', 'test_resnet', '--work-dir', str(tmp_path)])
