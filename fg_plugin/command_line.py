@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fg_plugin.error_report import errors_as_messages
 from fg_plugin.inference import LoadedModel, load_model
 
@@ -95,8 +97,9 @@ def load_from_arguments(args: argparse.Namespace) -> LoadedModel:
     """Load the model that the arguments name.
 
     Raises:
-        ValueError: If the input size is not one or two numbers.
+        ValueError: If the input size is not one or two numbers, or the device cannot be used.
     """
+    _check_device(args.device)
     size = args.input_size
     if size is not None and (len(size) > 2 or min(size) < 1):
         raise ValueError(f'--input-size should be one or two positive numbers, but got {size}')
@@ -109,6 +112,17 @@ def load_from_arguments(args: argparse.Namespace) -> LoadedModel:
         classes=classes,
         device=args.device,
     )
+
+
+def _check_device(name: str) -> None:
+    message = f'--device should be such as cpu or cuda, but {name!r} cannot be used here'
+    try:
+        on_meta = torch.empty(0, device=name).is_meta
+    # torch says in all of these ways that a device is unknown, not compiled in, or not there.
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ValueError(f'{message} ({(str(error).splitlines() or [type(error).__name__])[0]})') from error
+    if on_meta:
+        raise ValueError(f'{message} (it holds no numbers)')
 
 
 def reported_errors(show_traceback: bool) -> AbstractContextManager[None]:

@@ -21,6 +21,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.out:
+        # What is wrong with it should not show after the whole test.
+        if Path(args.out).is_dir():
+            raise IsADirectoryError(f'--out should be a file, but {args.out} is a folder')
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     cfg = load_config(args)
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint should be an existing file, but got {args.checkpoint}')
@@ -30,9 +35,7 @@ def main(args: argparse.Namespace) -> None:
     runner.register_hook(StrictLoadHook())
     metrics = runner.test()
     if args.out and is_main_process():
-        out = Path(args.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({name: float(value) for name, value in metrics.items()}, indent=2) + '\n')
+        Path(args.out).write_text(json.dumps({name: float(value) for name, value in metrics.items()}, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -102,6 +102,12 @@ def test_analyze_filters(call, checkpoint, tmp_path):
         ([DIGITS, 'weights.pth', '--layers', 'conv7'], "'conv7' matches none of: conv1, conv2"),
         ([DIGITS, 'weights.pth', '--num-images', '1'], 'num_images should be at least 2, but got 1'),
         ([DIGITS, 'weights.pth', '--input-size', '1', '2', '3'], 'one or two positive numbers, but got [1, 2, 3]'),
+        (
+            [DIGITS, 'weights.pth', '--device', 'foo'],
+            "--device should be such as cpu or cuda, but 'foo' cannot be used",
+        ),
+        ([DIGITS, 'weights.pth', '--device', 'meta'], "but 'meta' cannot be used here (it holds no numbers)"),
+        ([DIGITS, 'weights.pth', '--device', 'cuda:99'], "but 'cuda:99' cannot be used here ("),
         ([DIGITS, 'weights.pth', '--classes', 'none.txt'], "No such file or directory: 'none.txt'"),
     ],
 )

@@ -113,6 +113,13 @@ def test_a_missing_checkpoint_is_named(call_failing_tool, toy_config_path, tmp_p
     assert message.startswith(f'checkpoint should be an existing file, but got {tmp_path / "epoch_9.pth"}')
 
 
+def test_metrics_cannot_replace_a_folder(call_failing_tool, toy_config_path, tmp_path):
+    (tmp_path / 'epoch_9.pth').write_bytes(b'not read, as nothing is tested')
+    arguments = ('test', toy_config_path, tmp_path / 'epoch_9.pth', '--work-dir', tmp_path, '--out')
+    assert call_failing_tool(*arguments, tmp_path).startswith(f'--out should be a file, but {tmp_path} is a folder')
+    assert 'File exists' in call_failing_tool(*arguments, tmp_path / 'epoch_9.pth' / 'metrics.json')
+
+
 def test_weights_of_safetensors_are_tested_and_a_hostile_file_is_refused(
     call_tool, call_failing_tool, toy_config_path, toy_runner, tmp_path
 ):
