@@ -1,6 +1,7 @@
 """What the tools for trained models share. It works without MMEngine."""
 
 import argparse
+import ast
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def key_value(text: str) -> tuple[str, Any]:
     """Read ``KEY=VALUE`` as MMEngine's ``DictAction`` does, so that an option means the same as in a training.
 
     ``1``, ``1e-3``, ``true`` and ``None`` are what they look like, ``1,2`` and ``[a,b]`` are lists and ``(a,b)`` is a
-    tuple, also one in another. All else is a text, without blanks and without quotes around it.
+    tuple, also one in another. All else is a text, without blanks and without quotes around it. What MMEngine's action
+    takes for a text, too, is a mapping as Python writes it, such as ``{'conv1': 0}`` for ``fg_levels``.
 
     Raises:
         ArgumentTypeError: If it cannot be read.
@@ -53,9 +55,18 @@ def key_value(text: str) -> tuple[str, Any]:
             f'should be KEY=VALUE, but got {text!r}; files and folders come before the options'
         )
     try:
-        return key, _read_value(value)
+        mapping = _read_mapping(value)
+        return key, _read_value(value) if mapping is None else mapping
     except ValueError as error:
         raise argparse.ArgumentTypeError(f'{error}, but got {text!r}') from error
+
+
+def _read_mapping(text: str) -> dict | None:
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _read_value(text: str) -> Any:

@@ -30,6 +30,11 @@ def test_values_are_those_of_mmengine(text):
     assert repr(options('--model-kwargs', f'key={text}')) == repr(expected)
 
 
+def test_a_mapping_which_mmengine_cannot_read():
+    text = "fg_levels={'conv1': 0, 'layer*': 1}"
+    assert options('--model-kwargs', text) == {'fg_levels': {'conv1': 0, 'layer*': 1}}
+
+
 def test_not_a_number():
     assert math.isnan(key_value('key=nan')[1])
 
