@@ -198,7 +198,9 @@ class FilterGenerator(nn.Module):
             RuntimeError: If gradients are wanted, but that forward computed none.
         """
         loss, self._pending_loss = self._pending_loss, None
-        trained = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        trained = torch.is_grad_enabled() and any(
+            parameter.requires_grad for parameter in self.autoencoder.parameters()
+        )
         if loss is not None and trained and not loss.requires_grad:
             raise RuntimeError(
                 'The reconstruction loss has no gradient, because its forward ran without: under torch.no_grad or in a '

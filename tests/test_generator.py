@@ -195,7 +195,7 @@ def test_a_loss_without_gradients_can_be_looked_at():
     with torch.no_grad():
         generator(torch.rand(2, 1, 16, 16))
         assert reconstruction_loss(generator) > 0
-    generator.requires_grad_(False)
+    generator.autoencoder.requires_grad_(False)
     generator(torch.rand(2, 1, 16, 16))
     assert reconstruction_loss(generator) > 0
 
