@@ -7,6 +7,8 @@ import shlex
 from itertools import takewhile
 from pathlib import Path
 
+import pytest
+import timm
 import torch
 
 import fg_plugin
@@ -74,6 +76,19 @@ def test_table_names_every_option_of_the_conversion():
             assert ast.literal_eval(default.strip('`')) == options[name]
         else:
             assert options[name] is None
+
+
+def test_table_of_heads_has_their_parameters():
+    heads = {'low-rank (default)': {}, 'residual': {'fg_head': 'residual'}, 'full': {'fg_head': 'full'}}
+    columns = re.search(r'\| network \| plain \|(.*)\|\n', README)[1].split('|')
+    assert [column.strip() for column in columns] == list(heads)
+    for name in ('resnet18', 'resnet50', 'efficientnet_b0', 'convnext_tiny'):
+        numbers = [float(cell.replace(',', '')) for cell in re.search(rf'\| `{name}` \|(.*)\|\n', README)[1].split('|')]
+        with torch.device('meta'):
+            models = [timm.create_model(name), *(timm.create_model(f'fg_{name}', **head) for head in heads.values())]
+        for number, model in zip(numbers, models, strict=True):
+            rounding = 0.05 if number < 100 else 0.5
+            assert number == pytest.approx(sum(weight.numel() for weight in model.parameters()) / 1e6, abs=rounding)
 
 
 def test_table_names_every_config():

@@ -36,13 +36,18 @@ def feed(hook, runner, errors, batch_size=3):
     hook.after_val_epoch(runner)
 
 
-def test_draws_the_first_and_the_worst(tmp_path, monkeypatch):
-    drawn = []
-    draw = landmark_grid.draw_landmark_grid
+@pytest.fixture
+def drawn(monkeypatch):
+    """The rows of each picture."""
+    pictures, draw = [], landmark_grid.draw_landmark_grid
     monkeypatch.setattr(
         'fg_plugin.hooks.landmark_visualization_hook.draw_landmark_grid',
-        lambda rows, title: drawn.append(rows) or draw(rows, title),
+        lambda rows, title: pictures.append(rows) or draw(rows, title),
     )
+    return pictures
+
+
+def test_draws_the_first_and_the_worst(tmp_path, drawn):
     runner = Recorder(tmp_path)
     feed(LandmarkVisualizationHook(columns=2, rows=2), runner, [5.0, 40.0, 10.0, 20.0, 90.0, 1.0, 60.0])
     first, second, worst = drawn[0]
@@ -70,13 +75,7 @@ def test_draws_at_the_end_of_an_iteration_based_loop(tmp_path, iteration, steps)
     assert (tmp_path / 'landmarks.png').exists() == bool(steps)
 
 
-def test_predictions_that_are_no_numbers_are_the_worst(tmp_path, monkeypatch):
-    drawn = []
-    draw = landmark_grid.draw_landmark_grid
-    monkeypatch.setattr(
-        'fg_plugin.hooks.landmark_visualization_hook.draw_landmark_grid',
-        lambda rows, title: drawn.append(rows) or draw(rows, title),
-    )
+def test_predictions_that_are_no_numbers_are_the_worst(tmp_path, drawn):
     feed(LandmarkVisualizationHook(columns=3, rows=1), Recorder(tmp_path), [5.0, float('nan'), 90.0, 40.0, 60.0])
     assert drawn[0][-1].captions == ['nan %', '90.0 %', '60.0 %']
 
@@ -93,12 +92,6 @@ def test_an_empty_grid_is_refused():
         LandmarkVisualizationHook(columns=0)
 
 
-def test_images_that_must_not_be_passed_on_are_left_out(tmp_path, monkeypatch):
-    drawn = []
-    draw = landmark_grid.draw_landmark_grid
-    monkeypatch.setattr(
-        'fg_plugin.hooks.landmark_visualization_hook.draw_landmark_grid',
-        lambda rows, title: drawn.append(rows) or draw(rows, title),
-    )
+def test_images_that_must_not_be_passed_on_are_left_out(tmp_path, drawn):
     feed(LandmarkVisualizationHook(draw_images=False), Recorder(tmp_path), [5.0, 40.0])
     assert not any(row.images.any() for row in drawn[0])
