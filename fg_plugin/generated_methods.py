@@ -36,7 +36,7 @@ _conditioning_of: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 def condition_on(model: 'GeneratedModel', images: Tensor) -> Conditioning:
     """Return the codes that ``model`` has for ``images`` (B, C, H, W)."""
-    # A host may ask for them in its own forward, where the generator takes a call for one of its layers.
+    # A host may ask for them in its own forward, where the generator would take itself for one of its layers.
     with conditioning_scope(None) if is_running(model) else nullcontext():
         return Conditioning(model, model.fg_generator(images))
 
