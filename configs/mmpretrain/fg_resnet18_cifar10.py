@@ -83,6 +83,7 @@ custom_hooks = [
     dict(type='ReconstructionLossHook'),
     dict(type='EpochSeedHook'),
     dict(type='NonFiniteLossHook'),
+    dict(type='SwapEvaluationHook'),
 ]
 visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_level = 'INFO'

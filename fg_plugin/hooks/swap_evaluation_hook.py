@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
@@ -75,17 +76,20 @@ class SwapEvaluationHook(Hook):
 
     @torch.no_grad()
     def _evaluate(self, model: Any, dataloader: DataLoader) -> dict[str, float]:
-        dataset = dataloader.dataset
-        others = other_images(len(dataset), self.seed)  # type: ignore[arg-type]
+        dataset: Any = dataloader.dataset
+        batch_sampler: Any = dataloader.batch_sampler
+        others = other_images(len(dataset), self.seed)
+        evaluator = Evaluator(self.metric)
+        evaluator.dataset_meta = getattr(dataset, 'metainfo', None)
         model.eval()
-        for batch in dataloader:
-            positions = others[torch.as_tensor(batch['data_samples']['index'])].tolist()
-            images = model.data_preprocessor(_take(dataloader, positions), False)['inputs']
+        # The samplers of mmengine give the same order again; samples need not know their position.
+        for positions, batch in zip(batch_sampler, dataloader, strict=True):
+            images = model.data_preprocessor(_take(dataloader, others[positions].tolist()), False)['inputs']
             data = model.data_preprocessor(batch, False)
             with model.backbone.conditioned_on(images):
                 predictions = model(**data, mode='predict')
-            self.metric.process(batch, predictions)
-        return self.metric.evaluate(len(dataset))  # type: ignore[arg-type]
+            evaluator.process(data_samples=predictions, data_batch=batch)
+        return evaluator.evaluate(len(dataset))
 
 
 def _take(dataloader: DataLoader, positions: list[int]) -> Any:

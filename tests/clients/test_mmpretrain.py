@@ -295,7 +295,7 @@ def test_config_trains_and_loads(tmp_path):
     assert_same_features(runner.model.backbone, plain.model.backbone)
     runner.train()
     scalars = runner.message_hub.log_scalars
-    assert {'train/loss_rec', 'val/accuracy/top1'} <= scalars.keys()
+    assert {'train/loss_rec', 'val/accuracy/top1', 'val/swap/accuracy_top1'} <= scalars.keys()
     assert Path(runner.work_dir, 'epoch_1.pth').is_file()
 
 

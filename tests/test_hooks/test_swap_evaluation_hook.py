@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModule
+from mmengine.dataset import DefaultSampler, pseudo_collate
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 
 from fg_plugin.hooks import SwapEvaluationHook
 from fg_plugin.models import ImageClassifier
@@ -83,6 +86,61 @@ def test_predictions_follow_the_other_image(dataset, collate):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('fg_plugin.hooks.swap_evaluation_hook.other_images', lambda count, seed: torch.arange(count))
         assert hook._evaluate(model, dataloader) == {'accuracy/top1': 100}
+
+
+class ElementsWithoutIndex(torch.utils.data.Dataset):
+    """The same as OpenMMLab's data sets have it: a sample is a data element, which does not know its position."""
+
+    def __init__(self):
+        self.metainfo = {'classes': tuple('0123456789')}
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        image = LabelledImages().__getitems__([index])['inputs'][0].float()
+        return {'inputs': image, 'data_samples': BaseDataElement(gt_label=index)}
+
+
+class ElementModel(BaseModel):
+    """Predicts where its backbone's features are largest."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = LeakyBackbone()
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        images = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        for sample, features in zip(data_samples, self.backbone(images)[0], strict=True):
+            sample.pred_label = int(features.flatten().argmax())
+        return data_samples
+
+    def stacked(self, data, training):
+        return {**data, 'inputs': torch.stack(data['inputs'])}
+
+
+class ElementAccuracy(BaseMetric):
+    """Wants what mmengine's evaluator gives: samples as dictionaries, and what is known of the data set."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample['pred_label'] == sample['gt_label'] for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return {f'of_{len(self.dataset_meta["classes"])}': 100 * sum(results) / len(results)}
+
+
+def test_data_elements_without_an_index():
+    model = ElementModel()
+    model.data_preprocessor.forward = model.stacked
+    dataset = ElementsWithoutIndex()
+    sampler = DefaultSampler(dataset, shuffle=True)
+    dataloader = torch.utils.data.DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=pseudo_collate)
+    hook = SwapEvaluationHook()
+    hook.metric = ElementAccuracy()
+    assert hook._evaluate(model, dataloader) == {'of_10': 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('fg_plugin.hooks.swap_evaluation_hook.other_images', lambda count, seed: torch.arange(count))
+        assert hook._evaluate(model, dataloader) == {'of_10': 100}
 
 
 def digits_runner(folder, config, interval=0, settings=None):
