@@ -1,13 +1,13 @@
 """Tests a checkpoint: python tools/test.py configs/demo_digits.py work_dirs/demo_digits/epoch_5.pth"""
 
 import argparse
-import json
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 
 import fg_plugin.registration  # noqa: F401
 from fg_plugin.hooks import StrictLoadHook
+from fg_plugin.json_text import json_text
 from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
 
 
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     runner.register_hook(StrictLoadHook())
     metrics = runner.test()
     if args.out and is_main_process():
-        Path(args.out).write_text(json.dumps({name: float(value) for name, value in metrics.items()}, indent=2) + '\n')
+        Path(args.out).write_text(json_text(metrics))
 
 
 if __name__ == '__main__':

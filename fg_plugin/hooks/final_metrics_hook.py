@@ -1,6 +1,5 @@
 """What a run achieved, and on what, as one JSON file."""
 
-import json
 import os
 import platform
 import shlex
@@ -18,6 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from fg_plugin.atomic_write import write_atomically
+from fg_plugin.json_text import json_text
 
 _ELAPSED = 'elapsed_seconds'
 
@@ -95,7 +95,7 @@ class FinalMetricsHook(Hook):
         }
         path = Path(runner.work_dir) / name
         with write_atomically(path) as file:
-            file.write((json.dumps(report, indent=2, default=float) + '\n').encode())
+            file.write(json_text(report).encode())
         runner.logger.info(f'metrics: {path}')
 
 

@@ -1,6 +1,5 @@
 import json
 
-import pytest
 import torch
 
 from fg_plugin.hooks import FinalMetricsHook
@@ -68,6 +67,6 @@ def test_test_report(toy_runner, tmp_path):
     runner.register_hook(FinalMetricsHook())
     metrics = runner.test()
     report = json.loads((tmp_path / 'run' / 'test_metrics.json').read_text())
-    assert report['metrics'] == pytest.approx(metrics)
+    assert report['metrics'] == metrics
     assert report['checkpoint'] == checkpoint
     assert not (tmp_path / 'run' / 'metrics.json').exists()

@@ -65,6 +65,7 @@ def test_train_resume_test(run_tool, call_tool, toy_config_path, tmp_path):
     metrics = json.loads(out.read_text())
     assert metrics['toy/images'] == 23
     assert metrics['toy/index_sum'] == sum(range(23))
+    assert metrics['toy/index_range'] == [0, 22]
     assert 0 < metrics['toy/acc'] <= 1
 
 

@@ -68,16 +68,18 @@ class ToyModel(BaseModel):
 
 @METRICS.register_module()
 class ToyAccuracy(BaseMetric):
-    """Share of right answers, with the number and the sum of the indices of the images it is over."""
+    """Share of right answers, with the number, the sum and the range of the indices of the images it is over."""
 
     default_prefix = 'toy'
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         self.results += [(sample['right'], sample['index']) for sample in data_samples]
 
-    def compute_metrics(self, results: list) -> dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, Any]:
         right, indices = zip(*results, strict=True)
-        return dict(acc=sum(right) / len(right), images=len(right), index_sum=sum(indices))
+        values = dict(acc=sum(right) / len(right), images=len(right), index_sum=sum(indices))
+        # As of mmpretrain's metrics of each class.
+        return dict(**values, index_range=[min(indices), max(indices)])
 
 
 @METRICS.register_module()
