@@ -277,6 +277,13 @@ class TestTool:
         with pytest.raises(SystemExit, match=message):
             tool.main(['model', *arguments])
 
+    def test_a_gpu_that_is_not_there(self, tool, monkeypatch):
+        monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
+        monkeypatch.setattr('torch.cuda.get_device_name', lambda device: f'name of {device}')
+        assert [tool.device_name(device, 'wall') for device in ('cuda', 'cuda:1')] == ['name of cuda', 'name of cuda:1']
+        with pytest.raises(ValueError, match=r"--device should be cpu, .*but got 'cuda:2'"):
+            tool.device_name('cuda:2', 'wall')
+
     @pytest.mark.parametrize(
         ('arguments', 'message'),
         [

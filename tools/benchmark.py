@@ -158,7 +158,8 @@ def device_name(device: str, clock: str) -> str:
     """
     if device == 'cpu':
         return device
-    if not device.startswith('cuda') or not torch.cuda.is_available():
+    gpus = [f'cuda:{index}' for index in range(torch.cuda.device_count())]
+    if not gpus or device not in ('cuda', *gpus):
         raise ValueError(f"--device should be cpu, or cuda where torch finds a GPU, but got '{device}'")
     if clock == 'cpu':
         raise ValueError('--clock cpu does not see the time of a GPU: use --clock wall')
