@@ -58,6 +58,8 @@ def test_torchrun_trains_and_gathers_metrics_like_one_process(run_tool, toy_conf
     together = [json.loads(line) for line in scalars.read_text().splitlines() if 'toy/acc' in line][-1]
     alone = toy_runner('alone', load_from=str(work_dir / 'epoch_2.pth')).test()
     assert alone['toy/images'] == 23
+    # scalars.json holds single values only.
+    assert alone.pop('toy/index_range') == [0, 22]
     assert {name: together[name] for name in alone} == alone
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fg_plugin.layers.normalisation import normalisation
+from fg_plugin.layers.upsampling_conv import UpsamplingConv2d
 
 ACTIVATIONS = {'relu': nn.ReLU, 'lrelu': nn.LeakyReLU}
 
@@ -54,7 +55,8 @@ class Autoencoder(nn.Module):
         self.encoder = nn.ModuleList()
         channels = in_channels
         for out_channels, stride in encoder:
-            self.encoder.append(_conv_norm(channels, out_channels, kernel_size, stride, norm))
+            conv = nn.Conv2d(channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+            self.encoder.append(_with_norm(conv, norm))
             channels = out_channels
         self.encoder_act = ACTIVATIONS[encoder_act]()
         self.decoder = None if decoder is None else self._build_decoder(decoder, kernel_size, decoder_act, norm)
@@ -71,13 +73,16 @@ class Autoencoder(nn.Module):
             )
         layers: list[nn.Module] = []
         channels = self.channels[-1]
+        upsampled = False
         for step in steps:
             if isinstance(step, int):
-                layers += [_conv_norm(channels, step, kernel_size, 1, norm), ACTIVATIONS[act]()]
+                conv = _decoder_conv(channels, step, kernel_size, upsampled, bias=False)
+                layers += [_with_norm(conv, norm), ACTIVATIONS[act]()]
                 channels = step
-            else:
+            elif upsampled:
                 layers.append(nn.Upsample(scale_factor=2, mode='nearest'))
-        layers.append(nn.Conv2d(channels, self.in_channels, kernel_size, padding=kernel_size // 2))
+            upsampled = step == 'up'
+        layers.append(_decoder_conv(channels, self.in_channels, kernel_size, upsampled, bias=True))
         return nn.Sequential(*layers)
 
     def feature_sizes(self, image_size: int) -> tuple[int, ...]:
@@ -134,6 +139,11 @@ class Autoencoder(nn.Module):
         return self.decoder(self.encoder_act(features[-1]))
 
 
-def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=normalisation(norm, out_channels)))
+def _decoder_conv(in_channels: int, out_channels: int, kernel_size: int, upsampled: bool, bias: bool) -> nn.Conv2d:
+    if upsampled:
+        return UpsamplingConv2d(in_channels, out_channels, kernel_size, bias=bias)
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+
+
+def _with_norm(conv: nn.Conv2d, norm: str) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=conv, norm=normalisation(norm, conv.out_channels)))

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from fg_plugin.layers import Autoencoder
 
@@ -42,6 +43,42 @@ def test_sizes_of_the_tables(spec, size, levels):
     assert autoencoder.feature_sizes(size) == tuple(side for _, side in levels)
     assert autoencoder.channels == tuple(channels for channels, _ in levels)
     assert autoencoder.decode(features).shape == images.shape
+
+
+def plain_decoder(autoencoder, steps, act):
+    """Return the decoder of the specification's own layers, with the weights of ``autoencoder``."""
+    blocks = [module for module in autoencoder.decoder if isinstance(module, nn.Sequential)]
+    layers = []
+    for step in steps:
+        if step == 'up':
+            layers.append(nn.Upsample(scale_factor=2, mode='nearest'))
+        else:
+            block = blocks.pop(0)
+            layers += [plain_conv(block.conv), block.norm, act]
+    assert not blocks
+    return nn.Sequential(*layers, plain_conv(autoencoder.decoder[-1]))
+
+
+def plain_conv(conv):
+    plain = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=conv.bias is not None
+    )
+    plain.load_state_dict(conv.state_dict())
+    return plain.double()
+
+
+@pytest.mark.parametrize(
+    'steps', [*(spec['decoder'] for spec, *_ in TABLES.values()), (8, 'up', 'up'), ('up', 'up', 6, 6, 'up')], ids=str
+)
+@pytest.mark.parametrize('decoder_act', ['relu', 'lrelu'])
+def test_the_decoder_computes_its_steps(steps, decoder_act):
+    torch.manual_seed(0)
+    encoder = ((6, 2),) * steps.count('up')
+    autoencoder = Autoencoder(3, 3, encoder, steps, decoder_act=decoder_act).double()
+    act = {'relu': nn.ReLU(), 'lrelu': nn.LeakyReLU()}[decoder_act]
+    features = autoencoder.encode(torch.rand(2, 3, 32, 32, dtype=torch.double))
+    expected = plain_decoder(autoencoder, steps, act)(nn.LeakyReLU()(features[-1]))
+    torch.testing.assert_close(autoencoder.decode(features), expected)
 
 
 def test_features_come_before_the_activation():
