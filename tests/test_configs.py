@@ -17,6 +17,7 @@ TWINS = {
     'demo_digits.py': 'demo_digits_baseline.py',
     'demo_unet_faces.py': 'demo_unet_faces_baseline.py',
     'fg_cifar10.py': 'cifar10_baseline.py',
+    'fg_cifar10_augmented.py': 'cifar10_baseline_augmented.py',
     'fg_mnist_nenc10_s5.py': 'mnist_baseline.py',
     'fg_mnist_nenc20_s10.py': 'mnist_baseline.py',
     'fg_mnist_nenc20_s2.py': 'mnist_baseline.py',
