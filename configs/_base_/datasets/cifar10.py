@@ -1,8 +1,8 @@
 # Every epoch is measured on the test set, as in the paper's curves; the last epoch is the result. To choose
 # hyperparameters, hold out a part of the training set instead: --cfg-options train_dataloader.dataset.val_size=5000
 # val_dataloader.dataset.split=val val_dataloader.dataset.val_size=5000
-# No augmentation: the paper names none, and its training accuracy of more than 98 % speaks against it. The configs named
-# ..._augmented turn it on.
+# No augmentation: the paper names none, and its training accuracy of more than 98 % speaks against it. The configs
+# named ..._augmented turn it on.
 train_dataloader = dict(
     batch_size=128,
     num_workers=0,
