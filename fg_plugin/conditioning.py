@@ -27,8 +27,8 @@ class Conditioning(NamedTuple):
     """The codes that drive the generated filters of one owner.
 
     Attributes:
-        owner: The module whose layers the codes are for (so that an independent model called inside the scope does
-            not take them for its own).
+        owner: The module whose layers the codes are for, so that another converted network called inside the scope
+            does not take them for its own. A layer of it that is called alone does.
         codes: One tensor ``(B, L_f)`` per level of the encoder; ``B`` = 1 shares one image's filters among a batch.
         running: Whether the owner computes inside, with inputs that have been checked. What it then passes to its own
             methods need not be images, or as many.
@@ -40,11 +40,12 @@ class Conditioning(NamedTuple):
 
 
 class _Scope(threading.local):
-    """The current conditioning of each thread."""
+    """The current conditioning of each thread, and those of the scopes around."""
 
     def __init__(self) -> None:
         # There before the first scope, so that a graph compiled by the first call fits the second one.
         self.conditioning: Conditioning | None = None
+        self.outer: tuple[Conditioning | None, ...] = ()
 
 
 _scope = _Scope()
@@ -58,12 +59,12 @@ def current_conditioning() -> Conditioning | None:
 @contextmanager
 def conditioning_scope(conditioning: Conditioning | None) -> Iterator[None]:
     """Make ``conditioning`` the current one of this thread; the previous one returns at the end, errors included."""
-    previous = current_conditioning()
-    _scope.conditioning = conditioning
+    previous, outer = _scope.conditioning, _scope.outer
+    _scope.conditioning, _scope.outer = conditioning, (previous, *outer)
     try:
         yield
     finally:
-        _scope.conditioning = previous
+        _scope.conditioning, _scope.outer = previous, outer
 
 
 def is_running(owner: nn.Module) -> bool:
@@ -72,21 +73,27 @@ def is_running(owner: nn.Module) -> bool:
     return conditioning is not None and conditioning.owner is owner and conditioning.running
 
 
-def is_conditioned(owner: nn.Module, batch: int) -> bool:
-    """Return whether the filters of ``owner`` are given already, by the open scope.
+def conditioning_of(owner: nn.Module) -> Conditioning | None:
+    """Return the conditioning of the innermost scope that is open for ``owner`` in this thread, or None."""
+    for conditioning in (_scope.conditioning, *_scope.outer):
+        if conditioning is not None and conditioning.owner is owner:
+            return conditioning
+    return None
+
+
+def given_conditioning(owner: nn.Module, batch: int) -> Conditioning | None:
+    """Return the conditioning of an open scope that gives ``owner`` its filters already, or None.
 
     Raises:
         ValueError: If they are given by neither one image nor as many as ``batch``.
     """
-    conditioning = current_conditioning()
-    if conditioning is None or conditioning.owner is not owner:
-        return False
-    images = conditioning.codes[0].shape[0]
-    if images not in (1, batch):
+    conditioning = conditioning_of(owner)
+    if conditioning is not None and conditioning.codes[0].shape[0] not in (1, batch):
         raise ValueError(
-            f'conditioned_on should be given 1 image or one per input, but got {images} for {batch} inputs.'
+            f'conditioned_on should be given 1 image or one per input, but got {conditioning.codes[0].shape[0]} for '
+            f'{batch} inputs.'
         )
-    return True
+    return conditioning
 
 
 def _carry_conditioning(checkpoint: Callable) -> Callable:

@@ -1,8 +1,9 @@
 """Which convolutions of a network are converted, and which encoder level drives which of them."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import NamedTuple
 
 import torch.nn.utils.parametrize as parametrize
@@ -149,6 +150,9 @@ def _reason_to_skip(
         return 'its weight is parametrised'
     if layer_class(conv) is None:
         return f'its class {type(conv).__name__} may change its weight before it convolves'
+    own = _reason_of_the_instance(conv)
+    if own:
+        return own
     if call is None:
         return "the model's forward does not call it"
     if any(len(shape) != 4 for shape in call.in_shapes):
@@ -156,6 +160,34 @@ def _reason_to_skip(
     if any(size % TRACE_BATCH for size in _batch_sizes(call)):
         return 'it does not run once per sample'
     return ''
+
+
+def _reason_of_the_instance(conv: nn.Conv2d) -> str:
+    """Return what was added to ``conv`` that a layer in its place cannot have, empty for nothing."""
+    methods = vars(conv).keys() & {'forward', '_conv_forward'}
+    if methods:
+        return f"its '{min(methods)}' was assigned to the instance"
+    if conv._buffers or conv._modules:
+        return f"it holds '{next(iter({**conv._buffers, **conv._modules}))}' besides its weight and bias"
+    if any(getattr(conv, hooks) for hooks in _STATE_DICT_HOOKS):
+        return 'it has hooks of its state dict'
+    names = vars(conv).keys() & _attributes_of_layers()
+    return f"its attribute '{min(names)}' means something else in a generated-filter layer" if names else ''
+
+
+@cache
+def _attributes_of_layers() -> Set[str]:
+    """Return the names of what a generated-filter layer has and an ordinary convolution has not."""
+    layer = FilterRepoConv(1, 1, 1, code_dim=1, device='meta')
+    return vars(layer).keys() - vars(nn.Conv2d(1, 1, 1, device='meta')).keys()
+
+
+_STATE_DICT_HOOKS = (
+    '_state_dict_hooks',
+    '_state_dict_pre_hooks',
+    '_load_state_dict_pre_hooks',
+    '_load_state_dict_post_hooks',
+)
 
 
 def _batch_sizes(call: ConvCall) -> set[int]:

@@ -17,6 +17,7 @@ from fg_plugin.generated_model import Conversion, GeneratedModel, accept_plain_p
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.host_input import ChannelValues, HostInput, host_input
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
+from fg_plugin.sharding import check_whole
 
 # A small encoder over a thumbnail: about 0.1 % of the multiplications of a ResNet-18 at 224 x 224.
 ENCODER = ((16, 4), (32, 2), (64, 2))
@@ -97,7 +98,7 @@ def convert_(
     layers = build_layers(selection, code_dims, head=head, rank=rank, num_base_filters=num_base_filters, init=init)
     parameter = next(model.parameters())
     generator.to(parameter.device, parameter.dtype).train(model.training)
-    converted_class = generated_class(type(model))  # type: ignore[arg-type]
+    converted_class = generated_class(type(model))
     # From here on, nothing fails.
     replace_modules_(model, layers)
     forbid_fusing_(model)
@@ -215,6 +216,7 @@ def _check_convertible(model: nn.Module) -> None:
             'The model should hold convolutions, but is a single one itself. Use fg_plugin.FilterRepoConv.from_conv.'
         )
     check_names(model)
+    check_whole(model)
     if next(model.parameters(), None) is None:
         raise ValueError(f'{type(model).__name__} has no parameters, and so no filters to generate.')
 
@@ -225,6 +227,7 @@ def _check_converted(model: nn.Module) -> None:
             f'The model should be converted by fg_plugin.convert_ or created as fg_<name>, but {type(model).__name__} '
             f'is not.'
         )
+    check_whole(model)
 
 
 def _as_patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

@@ -173,6 +173,7 @@ _HOOKS = (
     '_forward_pre_hooks_with_kwargs',
     '_backward_hooks',
     '_backward_pre_hooks',
+    '_is_full_backward_hook',
 )
 
 

@@ -1,7 +1,7 @@
 """Methods of a host that its converted networks have in another way: around them, filters are generated."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from fg_plugin.conditioning import (
     Conditioning,
+    conditioning_of,
     conditioning_scope,
-    current_conditioning,
-    is_conditioned,
+    given_conditioning,
     is_running,
 )
 from fg_plugin.graph_tracing import is_traced, traced_scope
@@ -41,26 +41,28 @@ def condition_on(model: 'GeneratedModel', images: Tensor) -> Conditioning:
         return Conditioning(model, model.fg_generator(images))
 
 
-def generating_methods(host_class: type[nn.Module]) -> dict[str, Callable]:
-    """Return what takes the place of methods of ``host_class``, by name.
+def methods_to_wrap(host_class: type[nn.Module]) -> tuple[tuple[str, Callable], ...]:
+    """Return the methods of ``host_class`` that take images, go on from features or change the network, by name."""
+    names = (name for name in dir(host_class) if name.startswith('forward_') or name in (*IMAGE_METHODS, *_CHANGES))
+    methods = ((name, inspect.getattr_static(host_class, name)) for name in names)
+    return tuple((name, method) for name, method in methods if inspect.isfunction(method))
+
+
+def generating_methods(methods: Iterable[tuple[str, Callable]]) -> dict[str, Callable]:
+    """Return what takes the place of the given methods of a host, by name.
 
     Methods that take images generate the filters first, and run as before. ``forward_head`` and the like find the
     filters that their features were computed with. Those that change the network keep the generation in step with it.
     """
-    methods: dict[str, Callable] = {}
-    for name in dir(host_class):
-        method = inspect.getattr_static(host_class, name)
-        if not inspect.isfunction(method):
-            continue
-        if name in IMAGE_METHODS:
-            first = _image_parameter(method)
-            if first is not None:
-                methods[name] = _generates(method, first, remembers=name != 'forward')
-        elif name.startswith('forward_'):
-            methods[name] = _goes_on(method)
-        elif name in _CHANGES:
-            methods[name] = _CHANGES[name](method)
-    return methods
+    wrapped: dict[str, Callable] = {}
+    for name, method in methods:
+        if name in _CHANGES:
+            wrapped[name] = _CHANGES[name](method)
+        elif name not in IMAGE_METHODS:
+            wrapped[name] = _goes_on(method)
+        elif (first := _image_parameter(method)) is not None:
+            wrapped[name] = _generates(method, first, remembers=name != 'forward')
+    return wrapped
 
 
 def _image_parameter(method: Callable) -> str | None:
@@ -85,8 +87,9 @@ def _generates(method: Callable, first: str, remembers: bool) -> Callable:
         if not isinstance(images, Tensor) or images.ndim != 4:
             shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
             raise ValueError(f"'{first}' should be images (B, C, H, W) to generate filters from, but got {shape}.")
-        if is_conditioned(self, images.shape[0]):
-            with _running_scope(current_conditioning()):
+        given = given_conditioning(self, images.shape[0])
+        if given is not None:
+            with _running_scope(given):
                 return method(self, *args, **kwargs)
         conditioning = condition_on(self, images)
         with _running_scope(conditioning):
@@ -106,8 +109,8 @@ def _generates(method: Callable, first: str, remembers: bool) -> Callable:
 def _goes_on(method: Callable) -> Callable:
     @wraps(method)
     def go_on(self: 'GeneratedModel', *args: Any, **kwargs: Any) -> Any:
-        conditioning = current_conditioning()
-        if conditioning is None or conditioning.owner is not self:
+        conditioning = conditioning_of(self)
+        if conditioning is None:
             conditioning = _conditioning_for(self, (args, kwargs))
         with _running_scope(conditioning):
             return method(self, *args, **kwargs)
@@ -135,14 +138,7 @@ def _measures(method: Callable) -> Callable:
             _check_resampling(layers)
         # It may run a part of the network to see the shape of its output. The filters do not matter for it.
         image = self.fg_generator.input_mean.new_zeros(1, *self.fg_conversion.input_size)
-        training = self.fg_generator.training
-        self.fg_generator.eval()
-        try:
-            with torch.no_grad():
-                conditioning = condition_on(self, image)
-        finally:
-            self.fg_generator.train(training)
-        with conditioning_scope(conditioning):
+        with conditioning_scope(Conditioning(self, tuple(self.fg_generator.mean_codes([image])))):
             out = method(self, *args, **kwargs)
         # For another patch size, it puts a plain convolution with the resampled base filters in the layer's place.
         for name, layer in layers.items():

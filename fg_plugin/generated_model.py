@@ -2,19 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from types import MethodType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope, is_running
+from fg_plugin.conditioning import Conditioning, conditioning_of, conditioning_scope, is_running
 from fg_plugin.conv_selection import ConvRecord
 from fg_plugin.generated_containers import GENERATOR, container_bases
-from fg_plugin.generated_methods import condition_on, generating_methods
+from fg_plugin.generated_methods import condition_on, generating_methods, methods_to_wrap
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.plain_checkpoints import accept_plain_weights_, generation_prefixes
+from fg_plugin.sharding import gathered
 
 
 class Conversion(NamedTuple):
@@ -67,9 +68,29 @@ class GeneratedModel(nn.Module):
         Args:
             images: ``(B, C, H, W)``, normalised as the network's inputs are: one image per input, or a single one
                 whose filters all inputs share.
+
+        Raises:
+            RuntimeError: With gradients, if the network is sharded (``fully_shard``).
         """
-        with conditioning_scope(condition_on(self, images)):
+        # Its own forward has gathered them.
+        with nullcontext() if is_running(self) else gathered(self):
+            conditioning = condition_on(self, images)
+        with conditioning_scope(conditioning):
             yield
+
+    def _replicate_for_data_parallel(self) -> Any:
+        """Refuse what would not reach the replicas, which run in threads of their own, or not come back from them."""
+        if conditioning_of(self) is not None:
+            raise RuntimeError(
+                'conditioned_on does not reach the replicas of nn.DataParallel. Call the network itself inside, or use '
+                'DistributedDataParallel.'
+            )
+        if self.training and self.fg_generator.reconstruction_weight > 0:
+            raise RuntimeError(
+                'nn.DataParallel loses the reconstruction loss, which stays in its replicas. Use '
+                'DistributedDataParallel, or convert with reconstruction_weight=0.'
+            )
+        return super()._replicate_for_data_parallel()
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
         """Leave out the generator while the host's own forward runs, which may run its children in turn."""
@@ -86,10 +107,10 @@ class GeneratedModel(nn.Module):
         Raises:
             RuntimeError: If ``strict`` and the checkpoint is neither.
         """
-        ours = generated_keys(self)
+        ours = generation_prefixes(self, '', f'{GENERATOR}.')
         # The host's own method may have no such option.
         options = {'assign': assign} if assign else {}
-        if any(key in ours for key in state_dict):
+        if any(key.startswith(ours) for key in state_dict):
             return super().load_state_dict(state_dict, strict, **options)
         loads: list[Any] = []
         handle = self.register_load_state_dict_post_hook(lambda _, keys: loads.append(keys))
@@ -159,14 +180,8 @@ def check_names(model: nn.Module) -> None:
 
 
 def _restore(host_class: type[nn.Module]) -> GeneratedModel:
-    cls = generated_class(host_class)  # type: ignore[arg-type]
+    cls = generated_class(host_class)
     return cls.__new__(cls)
-
-
-def generated_keys(model: nn.Module) -> set[str]:
-    """Return the keys of a converted network's state dict that its host does not have."""
-    prefixes = generation_prefixes(model, '', f'{GENERATOR}.')
-    return {key for key in model.state_dict() if key.startswith(prefixes)}
 
 
 def _shorten(keys: list[str], shown: int = 5) -> str:
@@ -174,16 +189,21 @@ def _shorten(keys: list[str], shown: int = 5) -> str:
     return (', '.join(keys[:shown]) or 'nothing') + more
 
 
-@cache
 def generated_class(host_class: type[nn.Module]) -> type[GeneratedModel]:
     """Return the subclass of ``host_class`` for its converted networks.
 
     Its instances stay instances of the host's class. Methods that take images generate the filters first, and run as
-    before; ``forward_head`` and the like find the filters that their features were computed with.
+    before; ``forward_head`` and the like find the filters that their features were computed with. While the methods of
+    ``host_class`` stay the same, there is one such class.
     """
+    return _generated_class(host_class, methods_to_wrap(host_class))  # type: ignore[arg-type]
+
+
+@cache
+def _generated_class(host_class: type[nn.Module], methods: tuple[tuple[str, Callable], ...]) -> type[GeneratedModel]:
     namespace: dict[str, Any] = {'__module__': host_class.__module__, 'host_class': host_class}
     for name, value in vars(GeneratedModel).items():
         if isinstance(value, _GivesWay) and hasattr(host_class, name):
             namespace[name] = inspect.getattr_static(host_class, name)
-    namespace.update(generating_methods(host_class))
+    namespace.update(generating_methods(methods))
     return type(f'FG{host_class.__name__}', (GeneratedModel, *container_bases(host_class)), namespace)

@@ -117,7 +117,7 @@ class FilterGenerator(nn.Module):
             images = F.interpolate(wide, size, mode='bilinear', antialias=True).to(images.dtype)
         if reconstructs:
             _check_range(images)
-        features = self.autoencoder.encode(images)
+        features = self.autoencoder.encode(self._as_weights(images))
         if reconstructs:
             logits = self.autoencoder.decode(features)
             dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -126,6 +126,14 @@ class FilterGenerator(nn.Module):
                 self._warn_of_a_lost_loss()
                 self._pending_loss = self.reconstruction_weight * loss
         return self.neck([features[level] for level in self.levels])
+
+    def _as_weights(self, images: Tensor) -> Tensor:
+        """Cast ``images`` to the dtype of the weights, as some networks do with their input."""
+        conv: Any = self.autoencoder.encoder[0].conv
+        dtype = conv.weight.dtype
+        if images.dtype == dtype or torch.is_autocast_enabled(images.device.type):
+            return images
+        return images.to(dtype)
 
     @torch.no_grad()
     def mean_codes(self, batches: Iterable[Tensor]) -> list[Tensor]:
@@ -286,12 +294,12 @@ def pending_reconstruction_loss(model: nn.Module) -> Tensor | None:
     Returns:
         A scalar, or None if nothing is pending: no generator inside, evaluation, weight 0, or already taken.
     """
-    losses = [
-        loss
-        for module in model.modules()
-        if isinstance(module, FilterGenerator) and (loss := module.take_reconstruction_loss()) is not None
-    ]
-    return sum(losses[1:], losses[0]) if losses else None
+    total = None
+    for module in model.modules():
+        loss = module.take_reconstruction_loss() if isinstance(module, FilterGenerator) else None
+        if loss is not None:
+            total = loss if total is None else total + loss
+    return total
 
 
 def reconstruction_loss(model: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.fx._symbolic_trace import _autowrap_check, _Patcher
 
-from fg_plugin.conditioning import Conditioning, conditioning_scope, current_conditioning
+from fg_plugin.conditioning import Conditioning, conditioning_of, conditioning_scope
 from fg_plugin.generator import FilterGenerator
 from fg_plugin.layers import FilterRepoConv
 
@@ -33,8 +33,8 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
         images: The input of the graph.
     """
     tracer: Any = images.tracer
-    conditioning = current_conditioning()
-    if conditioning is None or conditioning.owner is not owner:
+    conditioning = conditioning_of(owner)
+    if conditioning is None:
         codes = tracer.create_proxy('call_module', tracer.path_of_module(generator), (images,), {})
         conditioning = Conditioning(owner, codes, running=True)
     elif is_traced(conditioning.codes):

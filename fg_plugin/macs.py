@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from fg_plugin.shape_run import run_on_shapes
@@ -27,11 +28,13 @@ class Macs(NamedTuple):
 
 def meta_copy(model: nn.Module) -> Any:
     """Copy ``model`` onto the meta device: its structure, without values or gradients."""
-    memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(torch.empty_like(parameter, device='meta'), requires_grad=False)
-        for parameter in model.parameters()
-    }
-    memo |= {id(buffer): torch.empty_like(buffer, device='meta') for buffer in model.buffers()}
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        # With what a forward has left in them: only leaves of a graph can be copied by themselves.
+        for tensor in tree_leaves(vars(module)):
+            if isinstance(tensor, Tensor):
+                meta = torch.empty_like(tensor, device='meta', requires_grad=False)
+                memo[id(tensor)] = nn.Parameter(meta, False) if isinstance(tensor, nn.Parameter) else meta
     return copy.deepcopy(model, memo)
 
 

@@ -13,6 +13,7 @@ from fg_plugin.convert import convert_, freeze_
 from fg_plugin.generated_model import GENERATOR, GeneratedModel
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.macs import count_macs, meta_copy
+from fg_plugin.sharding import check_whole
 
 
 class Cost(NamedTuple):
@@ -112,6 +113,7 @@ def report(model: nn.Module, **options: Any) -> Report:
         ValueError: As ``convert_``; for options of a network that is converted already, or if ``model`` only holds
             such a network (its name is given).
     """
+    check_whole(model)
     if isinstance(model, GeneratedModel):
         if options:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Runs a network for its shapes alone: nothing is computed."""
+"""Runs a network for its shapes alone: nothing is computed, unless its forward decides by values."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +20,9 @@ def run_on_shapes(
     input_size: tuple[int, int, int],
     watch: Callable[[nn.Module], AbstractContextManager[Seen]],
 ) -> Seen:
-    """Run ``model`` on ``batch`` inputs of ``input_size`` (C, H, W) without values, and return what ``watch`` saw.
+    """Run ``model`` on ``batch`` inputs of ``input_size`` (C, H, W) and return what ``watch`` saw.
+
+    The inputs have no values, or if ``model`` does not run without and has values itself, they are zeros.
 
     Args:
         model: Any image model, on any device, the meta device too. It is left as it is, and its own hooks do not run.
@@ -34,7 +36,8 @@ def run_on_shapes(
     """
     parameter = next(model.parameters())
     # The meta device is faster, but does not mix with tensors of the network that are neither parameters nor buffers.
-    attempts = (_on_meta, _on_fake_copies) if parameter.is_meta else (_on_fake_inputs,)
+    # A forward that decides by the values of its input needs real ones.
+    attempts = (_on_meta, _on_fake_copies) if parameter.is_meta else (_on_fake_inputs, _on_values)
     for attempt in attempts:
         try:
             with quiet_run(model), attempt(model) as device, watch(model) as seen:
@@ -43,9 +46,11 @@ def run_on_shapes(
         except Exception as exception:
             error = exception
     inputs = f'{batch} input{"s" if batch > 1 else ""} of size {tuple(input_size)} (C, H, W)'
+    hint = (
+        'It should take one batch of images' if isinstance(error, TypeError) else 'Give the input_size it is used with'
+    )
     raise ValueError(
-        f'The network does not run on a batch of {inputs}: '
-        f'{type(error).__name__}: {error}. Give the input_size it is used with.'
+        f'The network does not run on a batch of {inputs}: {type(error).__name__}: {error}. {hint}.'
     ) from error
 
 
@@ -53,6 +58,11 @@ def run_on_shapes(
 def _on_fake_inputs(model: nn.Module) -> Iterator[torch.device]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield next(model.parameters()).device
+
+
+@contextmanager
+def _on_values(model: nn.Module) -> Iterator[torch.device]:
+    yield next(model.parameters()).device
 
 
 @contextmanager

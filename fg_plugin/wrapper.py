@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fg_plugin.adopted_layers import adopt_layers_
 from fg_plugin.bare_checkpoints import move_bare_keys_
-from fg_plugin.conditioning import Conditioning, conditioning_scope, is_conditioned
+from fg_plugin.conditioning import Conditioning, conditioning_scope, given_conditioning
 from fg_plugin.convert_convs import convert_convs_
 from fg_plugin.fusing import forbid_fusing_
 from fg_plugin.generated_model import GeneratedModel
@@ -129,9 +129,8 @@ class FGBackboneWrapper(BaseModule):
             args, kwargs = () if is_traced(args) else args, {} if is_traced(kwargs) else kwargs
             with traced_scope(self, self.generator, type(self.backbone).forward, x):  # type: ignore[arg-type]
                 return self.backbone(x, *args, **kwargs)
-        if is_conditioned(self, x.shape[0]):
-            return self.backbone(x, *args, **kwargs)
-        with conditioning_scope(self.condition(x)):
+        given = given_conditioning(self, x.shape[0])
+        with conditioning_scope(self.condition(x) if given is None else given):
             return self.backbone(x, *args, **kwargs)
 
     def condition(self, x: Tensor) -> Conditioning:

@@ -1,13 +1,13 @@
 """Whole networks: convert_, revert_, freeze_ and what a converted network can do."""
 
 import copy
-import importlib
 import pickle
 import threading
 
 import pytest
 import timm
 import torch
+from generated_keys import generated_keys
 from perturbed import perturb_heads_
 from timm.layers import StdConv2d
 from torch import nn
@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 import fg_plugin
 from fg_plugin import FilterRepoConv, NothingMatchedError, convert_, freeze_, revert_
 from fg_plugin.convert import _mirrored
-from fg_plugin.generated_model import GENERATOR, GeneratedModel, generated_keys
+from fg_plugin.generated_model import GENERATOR, GeneratedModel
 from fg_plugin.layers.filter_repo_conv import HEADS
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -434,21 +434,6 @@ class TestReparametrised:
         with pytest.raises(ValueError, match=r"'depthwise' should be a parameter.*prune\.remove"):
             take_away(model)
         assert torch.equal(model(images()), expected)
-
-
-def test_replicas_of_data_parallel(monkeypatch):
-    """What ``nn.DataParallel`` does on several GPUs, but for the copies of the parameters."""
-    module = importlib.import_module('torch.nn.parallel.replicate')
-    monkeypatch.setattr(module, '_get_device_index', lambda device, optional=False: device)
-
-    def copies(tensors, devices, detach=False):
-        return [[tensor.clone() for tensor in tensors] for _ in devices]
-
-    monkeypatch.setattr(module, '_broadcast_coalesced_reshape', copies)
-    model = make_model(reconstruction_weight=1.0)
-    replicas = module.replicate(model, [0, 1, 2])
-    outputs = torch.cat([replica(image[None]) for replica, image in zip(replicas, images(), strict=True)])
-    torch.testing.assert_close(outputs, model(images()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import mmengine.runner
 import pytest
 import timm
 import torch
+from generated_keys import generated_keys
 from perturbed import perturb_heads_
 from torch import nn
 
 from fg_plugin import convert_, revert_
-from fg_plugin.generated_model import generated_keys
 
 HOST = dict(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), input_size=(3, 32, 32))
 

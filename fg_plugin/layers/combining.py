@@ -35,6 +35,9 @@ def combine(maps: Tensor, weight: Tensor, static: Tensor | None = None, overwrit
 
 def is_channels_last(maps: Tensor) -> bool:
     """Return whether ``maps`` are in channels_last format and not in the contiguous one as well."""
+    # Inside of torch.func.vmap, a tensor does not tell its format.
+    if torch._C._are_functorch_transforms_active():
+        return False
     return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
 
 

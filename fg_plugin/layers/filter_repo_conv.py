@@ -209,6 +209,8 @@ class FilterRepoConv(nn.Conv2d):
         self.dynamic_same = isinstance(conv, Conv2dSame) or getattr(conv, 'same_pad', False)
         attributes = {name: value for name, value in conv.__dict__.items() if name != '_parameters'}
         self._host = HostConv(type(conv), attributes, tuple(conv._parameters))
+        # What the network has noted on its convolution, it may read there.
+        self.__dict__.update({name: value for name, value in attributes.items() if name not in self.__dict__})
 
     def to_conv(self) -> nn.Conv2d:
         """Return the convolution that ``from_conv`` took the place of, of the same class, sharing its parameters.
@@ -380,6 +382,9 @@ class FilterRepoConv(nn.Conv2d):
         # The generator has one dtype, a host may have several.
         if code.dtype != self.weight.dtype and not torch.is_autocast_enabled(code.device.type):
             code = code.to(self.weight.dtype)
+        # So may a host on several devices.
+        if code.device != self.weight.device:
+            code = code.to(self.weight.device)
         return self.coefficient_head(code)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -413,7 +418,7 @@ class FilterRepoConv(nn.Conv2d):
         The latest plan is kept until an attribute changes: between two convolutions, when the processor's caches hold
         neither its code nor its data, making it would take a noticeable part of the time of a small layer.
         """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if compute_paths.is_transformed():
             return self._make_plan(x.shape, is_channels_last(x), images)
         key = (x.shape, is_channels_last(x), images, torch.is_grad_enabled())
         latest = self._latest_plan
@@ -447,7 +452,7 @@ class FilterRepoConv(nn.Conv2d):
             return 'factored'
         if self.path != 'auto':
             return self.path
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if compute_paths.is_transformed():
             # A graph has to hold for all sizes, and 'materialised' would put the batch into the number of groups.
             return 'factored' if self.groups == 1 else 'unfolded'
         head = self.coefficient_head

@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from generated_keys import generated_keys
 from test_zoo.networks import images, make, perturb_
 from timm.models import load_checkpoint
 from timm.models._manipulate import reinit_non_persistent_buffers
@@ -13,7 +14,6 @@ from torch import nn
 
 import fg_plugin
 from fg_plugin import FilterRepoConv
-from fg_plugin.generated_model import generated_keys
 
 NAME = 'test_resnet'
 x = images(NAME).float()

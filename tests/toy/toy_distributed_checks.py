@@ -3,6 +3,7 @@
 import gc
 import json
 
+import pytest
 import timm
 import torch
 import torch.nn.functional as F
@@ -132,6 +133,26 @@ def train_on_batch(net, kind, part=slice(None), steps=3):
         optimizer.step()
 
 
+def check_sharded_network(net, state, reconstruction_weight):
+    """Filters of another image, as the whole network has them; what needs whole parameters says so."""
+    whole, _ = create('timm', reconstruction_weight)
+    whole.load_state_dict(state)
+    images, others = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for model in (net, whole):
+        model.eval()
+    with torch.no_grad(), net.conditioned_on(others), whole.conditioned_on(others):
+        assert all(hasattr(parameter, 'full_tensor') for parameter in net.parameters())
+        torch.testing.assert_close(net(images), whole(images), rtol=0, atol=1e-9)
+    with pytest.raises(RuntimeError, match='without gradients'), net.conditioned_on(others):
+        pass
+    for refused in (fg_plugin.report, fg_plugin.revert_, lambda model: fg_plugin.freeze_(model, others)):
+        with pytest.raises(ValueError, match='should be whole'):
+            refused(net)
+    plain = fully_shard(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    with pytest.raises(ValueError, match=r"of 'FSDPSequential' are distributed over processes.*before fully_shard"):
+        fg_plugin.convert_(plain, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 8, 8))
+
+
 def train_sharded(rank, kind, reconstruction_weight, folder):
     distributed.init_process_group('gloo')
     mesh = init_device_mesh('cpu', (2,))
@@ -144,6 +165,8 @@ def train_sharded(rank, kind, reconstruction_weight, folder):
     state = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         torch.save(state, folder / 'weights.pt')
+    if kind == 'timm':
+        check_sharded_network(net, state, reconstruction_weight)
     # They hold the process group, whose threads may abort the process if they live to its end (see fg_plugin.launch).
     del net, parts
     gc.collect()

@@ -1,0 +1,245 @@
+"""Networks that do more than to run their convolutions."""
+
+import copy
+import importlib
+import types
+
+import pytest
+import torch
+from perturbed import perturb_heads_
+from torch import nn
+
+import fg_plugin
+from fg_plugin import FilterRepoConv
+
+INPUT = dict(mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 32, 32))
+
+
+def plain(cls=nn.Sequential):
+    torch.manual_seed(0)
+    return cls(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)).double().eval()
+
+
+def converted(cls=nn.Sequential, **options):
+    model = plain(cls)
+    fg_plugin.convert_(model, **INPUT, **options)
+    return perturb_heads_(model)
+
+
+def images(seed=0, batch=4):
+    return torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def replace_forward(conv):
+    conv.forward = lambda x: 10 * nn.Conv2d.forward(conv, x)
+
+
+def pad_with_ones(conv):
+    def convolve(self, x, weight, bias):
+        return nn.functional.conv2d(nn.functional.pad(x, (1, 1, 1, 1), value=1), weight, bias)
+
+    conv._conv_forward = types.MethodType(convolve, conv)
+
+
+class TestInstancesOfConvolutions:
+    @pytest.mark.parametrize(
+        ('change', 'reason'),
+        [
+            (replace_forward, "its 'forward' was assigned to the instance"),
+            (pad_with_ones, "its '_conv_forward' was assigned to the instance"),
+            (lambda conv: conv.register_buffer('mask', torch.ones(1)), "it holds 'mask' besides its weight and bias"),
+            (lambda conv: conv.add_module('act', nn.ReLU()), "it holds 'act' besides its weight and bias"),
+            (
+                lambda conv: conv._register_load_state_dict_pre_hook(lambda *_: None),
+                'it has hooks of its state dict',
+            ),
+            (lambda conv: setattr(conv, 'level', 3), "its attribute 'level' means something else in a generated-"),
+        ],
+    )
+    def test_stay_static_with_what_a_layer_does_not_have(self, change, reason):
+        model = plain()
+        change(model[0])
+        expected, keys = model(images()), model.state_dict().keys()
+        records = fg_plugin.convert_(model, **INPUT)
+        assert records[0].reason.startswith(reason)
+        assert [type(model[0]), type(model[2])] == [nn.Conv2d, FilterRepoConv]
+        torch.testing.assert_close(model(images()), expected)
+        assert keys <= model.state_dict().keys()
+
+    def test_keep_what_was_noted_on_them(self):
+        model = plain()
+        model[0].stage = 'first'
+        fg_plugin.convert_(model, **INPUT)
+        assert isinstance(model[0], FilterRepoConv)
+        assert model[0].stage == copy.deepcopy(model)[0].stage == 'first'
+        fg_plugin.revert_(model)
+        assert type(model[0]) is nn.Conv2d
+        assert model[0].stage == 'first'
+
+    @pytest.mark.parametrize('revert', [False, True])
+    @pytest.mark.parametrize('on_the_layer', [False, True])
+    def test_keep_their_full_backward_hooks(self, revert, on_the_layer):
+        model, gradients = plain(), []
+
+        def note(module, inputs, outputs):
+            gradients.append(outputs[0])
+
+        if not on_the_layer:
+            model[2].register_full_backward_hook(note)
+        fg_plugin.convert_(model, **INPUT)
+        if on_the_layer:
+            model[2].register_full_backward_hook(note)
+        if revert:
+            fg_plugin.revert_(model)
+        out = model(images())
+        out.sum().backward()
+        assert [gradient.shape for gradient in gradients] == [out.shape]
+
+
+class RefusesLargeValues(nn.Sequential):
+    def forward(self, x):
+        if x.max() > 1.5:
+            raise ValueError('too large')
+        return super().forward(x)
+
+
+class NeedsTwo(nn.Sequential):
+    def forward(self, x, other):
+        return super().forward(x)
+
+
+class CastsItsInput(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x.to(self[0].weight.dtype))
+
+
+def test_a_forward_that_decides_by_values():
+    model = plain(RefusesLargeValues)
+    expected = model(images())
+    records = fg_plugin.convert_(model, **INPUT)
+    assert [record.reason for record in records] == ['', '']
+    torch.testing.assert_close(model(images()), expected)
+    with pytest.raises(ValueError, match='too large'):
+        model(2 + images())
+
+
+def test_a_forward_that_takes_something_else_is_not_blamed_on_the_size():
+    with pytest.raises(ValueError, match=r"missing 1 required.*'other'\. It should take one batch of images\.$"):
+        fg_plugin.convert_(plain(NeedsTwo), **INPUT)
+
+
+@pytest.mark.parametrize('reconstruction_weight', [0.0, 1.0])
+def test_a_host_that_casts_its_input(reconstruction_weight):
+    model = plain(CastsItsInput).bfloat16().train()
+    fg_plugin.convert_(model, **INPUT, reconstruction_weight=reconstruction_weight)
+    out = model(images().float())
+    assert out.dtype == torch.bfloat16
+    (out.float().mean() + fg_plugin.reconstruction_loss(model)).backward()
+    assert model[0].coefficient_head.scale.weight.grad.abs().sum() > 0
+
+
+def test_a_host_on_two_devices():
+    model = converted()
+    with torch.no_grad(), model.conditioned_on(images()):
+        assert model[2].to('meta')(images().new_empty(4, 8, 32, 32, device='meta')).shape == (4, 8, 32, 32)
+
+
+def test_a_report_of_a_network_that_keeps_its_features():
+    model = plain()
+    model.last = model(images().requires_grad_())
+    before = fg_plugin.report(model, **INPUT)
+    fg_plugin.convert_(model, **INPUT)
+    model.last = {'features': [model(images())]}
+    assert fg_plugin.report(model).after == before.after
+    assert model.last['features'][0].requires_grad
+
+
+def test_a_class_that_was_changed_after_its_first_conversion():
+    class Host(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x)
+
+    first = converted(Host)
+    output = first(images())
+    Host.forward = lambda self, x: 2 * nn.Sequential.forward(self, x)
+    second = plain(Host)
+    expected = second(images())
+    fg_plugin.convert_(second, **INPUT)
+    torch.testing.assert_close(second(images()), expected)
+    assert torch.equal(first(images()), output)
+    assert type(converted(Host)) is type(second)
+
+
+class TestTwoNetworks:
+    def test_both_keep_the_filters_they_were_given(self):
+        first, second = converted(), converted(head='full')
+        with torch.no_grad():
+            with first.conditioned_on(images(1)):
+                expected = first(images())
+            with second.conditioned_on(images(2)):
+                expected_of_second = second(images())
+            with first.conditioned_on(images(1)), second.conditioned_on(images(2)):
+                assert torch.equal(first(images()), expected)
+                assert torch.equal(second(images()), expected_of_second)
+                with first.conditioned_on(images(3)):
+                    assert not torch.equal(first(images()), expected)
+
+    def test_one_that_runs_another_leaves_it_its_filters(self):
+        class Outer(nn.Sequential):
+            def forward(self, x):
+                return super().forward(x) + self.other[0](x)
+
+        outer, inner = plain(Outer), converted()
+        outer.other = [inner]
+        fg_plugin.convert_(outer, **INPUT)
+        with torch.no_grad(), inner.conditioned_on(images(1)):
+            expected = inner(images())
+            difference = outer(images()) - nn.Sequential.forward(plain(), images())
+        torch.testing.assert_close(difference, expected)
+
+
+class TestDataParallel:
+    @pytest.fixture
+    def replicate(self, monkeypatch):
+        """What ``nn.DataParallel`` does on several GPUs, but for the copies of the parameters."""
+        module = importlib.import_module('torch.nn.parallel.replicate')
+        monkeypatch.setattr(module, '_get_device_index', lambda device, optional=False: device)
+
+        def copies(tensors, devices, detach=False):
+            return [[tensor.clone() for tensor in tensors] for _ in devices]
+
+        monkeypatch.setattr(module, '_broadcast_coalesced_reshape', copies)
+        return lambda model: module.replicate(model, [0, 1, 2])
+
+    def test_replicas_compute_what_the_network_does(self, replicate):
+        model = converted(reconstruction_weight=1.0)
+        batch = images(batch=3)
+        outputs = torch.cat([net(image[None]) for net, image in zip(replicate(model), batch, strict=True)])
+        torch.testing.assert_close(outputs, model(batch), rtol=0, atol=1e-12)
+
+    def test_refuses_what_does_not_reach_the_replicas(self, replicate):
+        model = nn.Sequential(converted(reconstruction_weight=1.0))
+        with model[0].conditioned_on(images()), pytest.raises(RuntimeError, match='does not reach the replicas'):
+            replicate(model)
+        with pytest.raises(RuntimeError, match=r'nn\.DataParallel loses the reconstruction loss'):
+            replicate(model.train())
+
+
+@pytest.mark.parametrize('head', ['lowrank', 'residual', 'full'])
+def test_vmap_over_batches(head):
+    model = converted(head=head)
+    batches = torch.stack([images(1), images(2)])
+    with torch.no_grad():
+        expected = torch.stack([model(batch) for batch in batches])
+        torch.testing.assert_close(torch.func.vmap(model)(batches), expected)
+
+
+def test_the_reconstruction_loss_is_part_of_a_compiled_step():
+    model = plain().train()
+    fg_plugin.convert_(model, **INPUT, reconstruction_weight=1.0)
+
+    def step(x):
+        return model(x).mean() + fg_plugin.reconstruction_loss(model)
+
+    compiled = torch.compile(step, backend='eager', fullgraph=True)
+    torch.testing.assert_close(compiled(images()), step(images()))
