@@ -14,6 +14,7 @@ import sys
 import time
 from functools import partial
 from itertools import islice
+from math import ceil
 
 import timm
 import torch
@@ -186,20 +187,24 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(
             f'--checkpoint should fit {args.model} with {classes} classes, but {args.checkpoint} does not: {misfit}'
         ) from error
+    conversion = {
+        'head': args.head,
+        'rank': args.rank,
+        'reconstruction_weight': args.reconstruction_weight,
+        'input_size': (3, args.image_size, args.image_size),
+        # What the encoder sees. Its decoder returns to multiples of its stride.
+        'image_size': min(64, 16 * ceil(args.image_size / 16)),
+    }
+    if not args.no_convert:
+        # An option that does not fit should be told of before the training.
+        fg_plugin.report(model, **conversion)
     if not args.checkpoint and args.plain_epochs:
         train(model, train_data, args.plain_epochs, args)
     log(f'  accuracy {accuracy(model, test_data, args):.2f} %')
 
     if not args.no_convert:
         log('2. Conversion: the same outputs, until training moves the filters')
-        fg_plugin.convert_(
-            model,
-            head=args.head,
-            rank=args.rank,
-            reconstruction_weight=args.reconstruction_weight,
-            input_size=(3, args.image_size, args.image_size),
-            image_size=min(64, args.image_size),  # what the encoder sees
-        )
+        fg_plugin.convert_(model, **conversion)
         log(f'  {str(fg_plugin.report(model)).splitlines()[0]}')
         log(f'  accuracy {accuracy(model, test_data, args):.2f} %')
 

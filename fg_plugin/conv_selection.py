@@ -218,7 +218,7 @@ def _assign_levels(
             name: min(range(num_levels), key=lambda level: abs(level_sizes[level] - calls[name].out_shape[-1]))
             for name in names
         }
-    if isinstance(levels, str):
+    if not isinstance(levels, Mapping):
         raise ValueError(f"levels should be 'depth', 'resolution' or a mapping of patterns, but got {levels!r}.")
     assigned: dict[str, int] = {}
     for pattern, level in levels.items():
@@ -229,8 +229,8 @@ def _assign_levels(
                 f"The pattern '{pattern}' of levels matches no converted convolution. Closest names: "
                 f'{", ".join(closest)}.'
             )
-        if not 0 <= level < num_levels:
-            raise ValueError(f"levels['{pattern}'] should be in [0, {num_levels}), but got {level}.")
+        if not isinstance(level, int) or not 0 <= level < num_levels:
+            raise ValueError(f"levels['{pattern}'] should be in [0, {num_levels}), but got {level!r}.")
         assigned.update(dict.fromkeys(matched, level))
     missing = [name for name in names if name not in assigned]
     if missing:

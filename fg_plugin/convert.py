@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -108,21 +109,28 @@ def convert_(
     model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,
-        include=include,
-        exclude=exclude,
+        include=None if include is None else list(include),
+        exclude=None if exclude is None else list(exclude),
         head=head,
-        rank=rank,
-        num_base_filters=num_base_filters,
+        rank=int(rank),
+        num_base_filters=_plain_number(num_base_filters),
         init=init,
-        levels=levels,
+        levels=levels if isinstance(levels, str) else dict(levels),
         encoder=encoder,
         image_size=image_size,
-        reconstruction_weight=reconstruction_weight,
+        reconstruction_weight=float(reconstruction_weight),
         mean=None if mean is None else host.mean,
         std=None if std is None else host.std,
         input_size=None if input_size is None else host.size,
     )
     return selection.records
+
+
+def _plain_number(number: int | float | None) -> int | float | None:
+    """Return a number that JSON has, of one that NumPy may have made."""
+    if number is None:
+        return None
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def plan(

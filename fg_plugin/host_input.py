@@ -74,6 +74,8 @@ def _check_values(name: str, values: ChannelValues, size: tuple[int, int, int]) 
         raise ValueError(
             f'{name} should hold a number for each of the channels of inputs {size} (C, H, W), but got {values}.'
         )
+    if max(numbers) > 1:
+        raise ValueError(f'{name} should be for pixels in [0, 1] (divide values for 0-255 by 255), but got {values}.')
     return tuple(numbers)
 
 

@@ -153,6 +153,13 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> nn.Module:
         if kwargs.get('features_only'):
             _check_out_indices(name, kwargs.get('out_indices'), error)
         raise
+    except RuntimeError as error:
+        if GENERATOR in str(error):
+            raise ValueError(
+                f'The pretrained weights of {PREFIX}{name} should be those of {name}, but the given ones are those of '
+                f'a network with generated filters. Load them by checkpoint_path, or as a folder of save_for_hf.'
+            ) from error
+        raise
     convert_(model, **options)
     if converted_weights:
         timm_models.load_pretrained(

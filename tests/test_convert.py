@@ -442,6 +442,7 @@ class TestReparametrised:
         (dict(include=['stern']), NothingMatchedError, "'stern' matches none of the 4 convolutions. Closest names: s"),
         (dict(exclude=['*']), NothingMatchedError, "leave nothing to convert: 'stem': excluded"),
         (dict(include='stem'), ValueError, r"include should be a list of patterns, but got the string 'stem'"),
+        (dict(mean=(123, 117, 104)), ValueError, r'mean should be for pixels in \[0, 1\].*but got \(123, 117, 104\)'),
         (dict(std=None), ValueError, 'mean and std should be given together'),
         (dict(mean=None, std=None), ValueError, 'Host, which has no pretrained_cfg'),
         (
@@ -450,10 +451,13 @@ class TestReparametrised:
             r'does not run on a batch of 7 inputs of size \(1, 32, 32\)',
         ),
         (dict(head='dense'), ValueError, "'stem' cannot be converted: head should be one of"),
-        (dict(rank=0), ValueError, "'stem' cannot be converted: rank should be >= 1"),
+        (dict(rank=0), ValueError, "'stem' cannot be converted: rank should be an integer >= 1"),
         (dict(num_base_filters=9), ValueError, "'stem' cannot be converted: num_base_filters should be at most"),
         (dict(reconstruction_weight=-1), ValueError, 'reconstruction_weight should be >= 0'),
         (dict(reconstruction_weight=1, encoder=((8, 3), (8, 2))), ValueError, 'strides of encoder should be powers of'),
+        (dict(rank=2.5), ValueError, "'stem' cannot be converted: rank should be an integer >= 1, but got 2.5"),
+        (dict(levels=[0, 1]), ValueError, r"levels should be 'depth', 'resolution' or a mapping .* got \[0, 1\]"),
+        (dict(levels={'*': 'deep'}), ValueError, r"levels\['\*'\] should be in \[0, 3\), but got 'deep'"),
         (dict(levels={'*': 3}), ValueError, r"levels\['\*'\] should be in \[0, 3\)"),
     ],
 )

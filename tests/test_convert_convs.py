@@ -152,7 +152,7 @@ def test_a_float_is_the_ratio_of_base_filters_to_filters():
         (
             dict(num_base_filters=0),
             ValueError,
-            "'stem' cannot be converted: num_base_filters should be >= 1, but got 0",
+            "'stem' cannot be converted: num_base_filters should be an integer >= 1, but got 0",
         ),
         (
             dict(num_base_filters=0.0),

@@ -50,6 +50,16 @@ def test_heads_and_generator_have_rates_of_their_own(finetune, tmp_path):
     assert not model.conv1[0].coefficient_head.linear.weight.any()
 
 
+def test_an_option_of_the_conversion_is_checked_before_the_training(finetune, capsys):
+    with pytest.raises(SystemExit, match=r"'conv1\.0' cannot be converted: rank should be an integer >= 1, but got 0"):
+        finetune(*QUICK, '--rank', '0')
+    assert 'loss' not in capsys.readouterr().out
+
+
+def test_images_of_a_size_that_the_decoder_cannot_return_to(finetune):
+    assert len(accuracies(finetune(*QUICK, '--image-size', '40'))) == 4
+
+
 @pytest.mark.parametrize(
     ('arguments', 'error'),
     [

@@ -64,7 +64,7 @@ def test_statistics_of_a_timm_model_are_averaged_for_other_channels():
         (dict(mean=(0.5, 0.5, float('nan'))), 'mean should hold a number for each'),
         (dict(std=(0, 0, 0)), r'std should be > 0, but got \(0, 0, 0\)'),
         (dict(std=(1, 1, -1)), 'std should be > 0'),
-        (dict(std=(58.4,) * 3), r'input_std should hold 3 values for pixels in \[0, 1\]'),
+        (dict(std=(58.4,) * 3), r'std should be for pixels in \[0, 1\]'),
         (dict(input_size=32), r'input_size should be \(C, H, W\).*but got 32.*\(3, 32, 32\)'),
         (dict(input_size=(32, 32)), r'input_size should be \(C, H, W\).*but got \(32, 32\)'),
         (dict(input_size=(2, 3, 32, 32)), r'input_size should be \(C, H, W\)'),

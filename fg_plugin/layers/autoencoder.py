@@ -3,7 +3,8 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -44,6 +45,9 @@ class Autoencoder(nn.Module):
         super().__init__()
         if not encoder:
             raise ValueError('encoder should hold at least one (channels, stride), but got none.')
+        for level in encoder:
+            if not (isinstance(level, Sequence) and len(level) == 2 and all(map(_is_size, level))):
+                raise ValueError(f'encoder should hold pairs (channels, stride) of integers >= 1, but got {level!r}.')
         if kernel_size % 2 == 0:
             raise ValueError(f'kernel_size should be odd, so that stride 1 keeps the size, but got {kernel_size}.')
         for argument, act in (('encoder_act', encoder_act), ('decoder_act', decoder_act)):
@@ -137,6 +141,10 @@ class Autoencoder(nn.Module):
         if self.decoder is None:
             raise RuntimeError('The autoencoder was built without a decoder (decoder=None) and cannot reconstruct.')
         return self.decoder(self.encoder_act(features[-1]))
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Integral) and value >= 1
 
 
 def _decoder_conv(in_channels: int, out_channels: int, kernel_size: int, upsampled: bool, bias: bool) -> nn.Conv2d:

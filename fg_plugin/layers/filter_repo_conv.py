@@ -1,6 +1,7 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
 import math
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -501,8 +502,8 @@ class FilterRepoConv(nn.Conv2d):
 
 def _check_positive(**values: int) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f'{name} should be >= 1, but got {value}.')
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f'{name} should be an integer >= 1, but got {value}.')
 
 
 def _pair(value: Any) -> tuple[int, int]:

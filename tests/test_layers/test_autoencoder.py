@@ -111,6 +111,9 @@ def test_without_decoder():
     ('options', 'message'),
     [
         (dict(encoder=()), 'encoder should hold at least one'),
+        (dict(encoder=[8, 16]), r'encoder should hold pairs \(channels, stride\) of integers >= 1, but got 8'),
+        (dict(encoder=[(8, 0)]), r'pairs .* of integers >= 1, but got \(8, 0\)'),
+        (dict(encoder=[(8, 1, 2)]), r'pairs .* of integers >= 1, but got \(8, 1, 2\)'),
         (dict(kernel_size=4), 'kernel_size should be odd.*got 4'),
         (dict(encoder_act='gelu'), "encoder_act should be one of .*'lrelu'.*got 'gelu'"),
         (dict(decoder=('up', 'down')), "decoder should hold 'up' and channel counts"),

@@ -323,9 +323,9 @@ class TestFromConv:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(num_base_filters=0), 'num_base_filters should be >= 1, but got 0'),
-        (dict(code_dim=0), 'code_dim should be >= 1, but got 0'),
-        (dict(rank=0), 'rank should be >= 1, but got 0'),
+        (dict(num_base_filters=0), 'num_base_filters should be an integer >= 1, but got 0'),
+        (dict(code_dim=0), 'code_dim should be an integer >= 1, but got 0'),
+        (dict(rank=0), 'rank should be an integer >= 1, but got 0'),
         (dict(level=-1), 'level should be >= 0, but got -1'),
         (dict(head='dense'), r"head should be one of \('full', 'lowrank', 'residual'\), but got 'dense'"),
         (dict(path='fast'), "path should be 'auto' or one of .*, but got 'fast'"),

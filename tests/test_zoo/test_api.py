@@ -3,7 +3,9 @@
 import copy
 import io
 import pickle
+from collections import ChainMap
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -147,6 +149,16 @@ def test_a_saved_folder_for_other_classes(tmp_path):
 def test_a_saved_folder_of_a_plain_network_that_was_converted(tmp_path):
     model, x = timm.create_model('test_resnet', num_classes=5), images('test_resnet').float()
     fg_plugin.convert_(model, rank=4, exclude=['conv1.*'])
+    perturb_(model).eval()
+    save_for_hf(model, tmp_path)
+    loaded = timm.create_model(f'local-dir:{tmp_path}', pretrained=True).eval()
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_a_saved_folder_of_options_that_json_does_not_have(tmp_path):
+    model, x = timm.create_model('test_resnet', num_classes=5), images('test_resnet').float()
+    options = dict(rank=np.int64(4), num_base_filters=np.float64(0.5), include={'layer1.*'}, levels=ChainMap({'*': 1}))
+    fg_plugin.convert_(model, **options)
     perturb_(model).eval()
     save_for_hf(model, tmp_path)
     loaded = timm.create_model(f'local-dir:{tmp_path}', pretrained=True).eval()

@@ -73,6 +73,13 @@ def test_pretrained_weights_for_other_classes_and_channels(host, tmp_path):
     assert model(x[:, :1]).shape == (2, 3)
 
 
+def test_pretrained_weights_that_have_generated_filters(tmp_path):
+    file = save(timm.create_model(f'fg_{NAME}'), tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match=f'of fg_{NAME} should be those of {NAME}, .* Load them by checkpoint_path'):
+        timm.create_model(f'fg_{NAME}', pretrained=True, pretrained_cfg_overlay=dict(file=file))
+    timm.create_model(f'fg_{NAME}', checkpoint_path=file)
+
+
 @pytest.mark.parametrize('feature_cls', ['list', 'hook', 'getter', 'fx'])
 def test_pretrained_features(host, tmp_path, feature_cls):
     kwargs = dict(
