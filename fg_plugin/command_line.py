@@ -1,17 +1,16 @@
 """What the tools for trained models share. It works without MMEngine."""
 
 import argparse
-import ast
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fg_plugin.error_report import errors_as_messages
 from fg_plugin.inference import LoadedModel, load_model
+from fg_plugin.key_values import key_value
 
-USER_ERRORS = (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError)
+USER_ERRORS = (OSError, ValueError, KeyError, TypeError, SyntaxError, ModuleNotFoundError)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,71 +36,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--classes', type=Path, metavar='FILE', help='names of the classes, one a line')
     parser.add_argument('--device', default='cpu', help='such as cpu or cuda (default: cpu)')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
-
-
-def key_value(text: str) -> tuple[str, Any]:
-    """Read ``KEY=VALUE`` as MMEngine's ``DictAction`` does, so that an option means the same as in a training.
-
-    ``1``, ``1e-3``, ``true`` and ``None`` are what they look like, ``1,2`` and ``[a,b]`` are lists and ``(a,b)`` is a
-    tuple, also one in another. All else is a text, without blanks and without quotes around it. What MMEngine's action
-    takes for a text, too, is a mapping as Python writes it, such as ``{'conv1': 0}`` for ``fg_levels``.
-
-    Raises:
-        ArgumentTypeError: If it cannot be read.
-    """
-    key, separator, value = text.partition('=')
-    if not key or not separator:
-        raise argparse.ArgumentTypeError(
-            f'should be KEY=VALUE, but got {text!r}; files and folders come before the options'
-        )
-    try:
-        mapping = _read_mapping(value)
-        return key, _read_value(value) if mapping is None else mapping
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{error}, but got {text!r}') from error
-
-
-def _read_mapping(text: str) -> dict | None:
-    try:
-        value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _read_value(text: str) -> Any:
-    text = text.strip('\'"').replace(' ', '')
-    if text.startswith('(') and text.endswith(')'):
-        return tuple(_read_value(item) for item in _split(text[1:-1]))
-    if text.startswith('[') and text.endswith(']'):
-        return [_read_value(item) for item in _split(text[1:-1])]
-    return [_read_value(item) for item in _split(text)] if ',' in text else _read_single(text)
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas outside of brackets; none follows the last item."""
-    items, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        depth += (character in '([') - (character in ')]')
-        if depth < 0:
-            break
-        if character == ',' and depth == 0:
-            items.append(text[start:position])
-            start = position + 1
-    if depth:
-        raise ValueError('brackets should be balanced')
-    return items if start == len(text) else [*items, text[start:]]
-
-
-def _read_single(text: str) -> Any:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    if text.lower() in ('true', 'false'):
-        return text.lower() == 'true'
-    return None if text == 'None' else text
 
 
 def load_from_arguments(args: argparse.Namespace) -> LoadedModel:

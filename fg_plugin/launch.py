@@ -5,42 +5,24 @@ import difflib
 import errno
 import gc
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from fg_plugin.compat import explained_sync_batch_norm, prepare_launch
 from fg_plugin.error_report import errors_as_messages, message_of
 from fg_plugin.hooks import NonFiniteLossError
+from fg_plugin.key_values import key_value
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-_USER_ERRORS = (OSError, ValueError, KeyError, TypeError, NonFiniteLossError)
-
-
-class _KeyValues(DictAction):
-    """MMEngine's reader of ``KEY=VALUE``, with an error that names the argument instead of a traceback."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        for text in values:
-            if text.find('=') < 1:
-                hint = 'files and folders come before the options'
-                raise argparse.ArgumentError(self, f'should be KEY=VALUE, but got {text!r}; {hint}')
-            try:
-                super().__call__(parser, namespace, [text], option_string)
-            except (AssertionError, RecursionError) as error:
-                raise argparse.ArgumentError(self, f'brackets should be balanced, but got {text!r}') from error
+_USER_ERRORS = (OSError, ValueError, KeyError, TypeError, SyntaxError, NonFiniteLossError)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +31,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=_KeyValues,
+        action='extend',
+        type=key_value,
+        default=[],
         metavar='KEY=VALUE',
         help='override settings of the config, as in train_cfg.max_epochs=3 "model.backbone.depths=[2,2]"',
     )
@@ -66,7 +50,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: If MMEngine's ``compile`` is set.
     """
     path = Path(args.config)
-    cfg = read_config(path, args.cfg_options)
+    cfg = read_config(path, dict(args.cfg_options))
     if cfg.get('compile'):
         raise ValueError(
             f'compile should be left out, but got {cfg.compile}: MMEngine would compile train_step anew for every '
@@ -83,9 +67,15 @@ def read_config(path: Path, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: If the file does not exist; names the configs with the closest names.
+        ValueError: If it is of MMEngine's style of imports.
     """
     if not path.is_file():
         raise FileNotFoundError(f'config should be an existing file, but got {path}{_closest_configs(path)}')
+    if re.search(r'^\s*with read_base\(\)', path.read_text(encoding='utf-8'), re.MULTILINE):
+        raise ValueError(
+            f'config should name its bases as in _base_ = [...], but {path} imports them (with read_base()), which is '
+            f'not supported'
+        )
     cfg = Config.fromfile(path, lazy_import=False)
     if options:
         cfg.merge_from_dict(options)

@@ -4,15 +4,17 @@ Configs say ``custom_imports = dict(imports=['fg_plugin.registration'])``.
 """
 
 try:
-    import mmengine  # noqa: F401
+    import mmengine  # noqa: F401, I001
+    import mmcv  # noqa: F401
 except ModuleNotFoundError as error:
-    if error.name != 'mmengine':
+    if error.name not in ('mmcv', 'mmengine'):
         raise
     raise ModuleNotFoundError(
-        'configs and tools need MMEngine, which is not installed. Install exactly one of the two families: '
+        f'configs and tools need MMEngine and mmcv, but {error.name} is not installed. Install exactly one of the two '
+        'families: '
         "pip install 'fg-plugin[mm]' (mmengine, mmcv-lite) or pip install 'fg-plugin[onedl]' (the maintained forks); "
         'installed together they overwrite each other. The timm half of fg_plugin works without either',
-        name='mmengine',
+        name=error.name,
     ) from error
 
 from mmengine.registry import MODELS

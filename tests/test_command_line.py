@@ -4,7 +4,8 @@ import math
 import pytest
 from mmengine.config import DictAction
 
-from fg_plugin.command_line import add_model_arguments, key_value
+from fg_plugin.command_line import add_model_arguments
+from fg_plugin.key_values import key_value
 
 
 def options(*arguments):
@@ -18,7 +19,7 @@ def options(*arguments):
     [
         *('false', 'True', 'TRUE', 'None', 'none', '8', '-8', '0x8', '1_000', '1e-3', '.5', 'inf', 'text', 'a=b', ''),
         *('1,2', 'a,b', '1,', ',1', '1,,2', '[a,b]', '(a,b)', '[1]', '[]', '()', '[1, 2]', '[(1,2),[a,true],c]'),
-        *("'8'", '"8"', "'a b'", "['a','b']", "('a', None)", '(3,32,32)', 'a(b', 'fg_*.pth', '1,[2,(3,4)],5', '[[1]]'),
+        *("'8'", '"8"', "['a','b']", "('a', None)", '(3,32,32)', 'a(b', 'fg_*.pth', '1,[2,(3,4)],5', '[[1]]'),
         *('a[0],b', '{a}', '[2,2],', '(', 'data/x.npz'),
     ],
 )
@@ -33,6 +34,13 @@ def test_values_are_those_of_mmengine(text):
 def test_a_mapping_which_mmengine_cannot_read():
     text = "fg_levels={'conv1': 0, 'layer*': 1}"
     assert options('--model-kwargs', text) == {'fg_levels': {'conv1': 0, 'layer*': 1}}
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'), [('my runs/w.pth', 'my runs/w.pth'), ("'a b'", 'a b'), (' 8 ', 8), ('1, 2', [1, 2])]
+)
+def test_blanks_within_a_text_are_kept(text, value):
+    assert options('--cfg-options', f'key={text}') == {'key': value}
 
 
 def test_not_a_number():

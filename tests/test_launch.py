@@ -57,6 +57,13 @@ def test_an_import_in_a_config_is_no_lazy_config(toy_config_path, tmp_path):
     assert load_config(arguments(path)).folder == str(Path('a', 'b'))
 
 
+def test_the_style_of_imports_is_refused_by_name(tmp_path):
+    path = tmp_path / 'new_style.py'
+    path.write_text('from mmengine.config import read_base\n\nwith read_base():\n    from .base import *\n')
+    with pytest.raises(ValueError, match=r'_base_ = \[\.\.\.\], but .*new_style.py imports them \(with read_base'):
+        load_config(arguments(path))
+
+
 def test_a_misspelt_config_names_the_closest():
     with pytest.raises(FileNotFoundError, match=r'got configs/demo_digit\.py; the closest are configs/demo_digits\.py'):
         load_config(arguments(Path('configs', 'demo_digit.py')))

@@ -44,10 +44,12 @@ def test_the_layer_serves_as_conv_cfg_of_mmcv():
     assert conv.weight.shape[1:] == (3, 3, 3)
 
 
-def test_missing_mmengine_names_both_extras():
-    done = run_python("import sys; sys.modules['mmengine'] = None; import fg_plugin.registration")
+@pytest.mark.parametrize('package', ['mmengine', 'mmcv'])
+def test_missing_packages_name_both_extras(package):
+    done = run_python(f"import sys; sys.modules['{package}'] = None; import fg_plugin.registration")
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
+    assert f'{package} is not installed' in message
     assert "pip install 'fg-plugin[mm]'" in message
     assert "pip install 'fg-plugin[onedl]'" in message
     assert 'exactly one' in message

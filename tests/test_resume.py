@@ -68,7 +68,8 @@ def test_gradients_that_are_accumulated_beyond_an_epoch_are_not_lost(tmp_path, o
 
 
 def test_a_finished_training_with_accumulated_gradients_can_be_extended(tmp_path):
-    options = ['--cfg-options', 'optim_wrapper.accumulative_counts=3']
+    # A schedule of the learning rate would end with the first training.
+    options = ['--cfg-options', 'optim_wrapper.accumulative_counts=3', 'param_scheduler=None']
     assert train(tmp_path / 'run', *options, 'train_cfg.max_epochs=1') == [0]
     assert train(tmp_path / 'run', '--resume', *options, 'train_cfg.max_epochs=2') == [0]
 

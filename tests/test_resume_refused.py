@@ -14,9 +14,11 @@ from fg_plugin.compat import AtomicLocalBackend
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """Folder of a training of two epochs with a batch size of 8."""
+    """Folder of a training with a batch size of 8, which is stopped after two of four epochs."""
     folder = tmp_path_factory.mktemp('trained') / 'run'
-    assert train(folder, '--cfg-options', 'train_cfg.max_epochs=2') == [0]
+    assert train(folder, '--cfg-options', 'default_hooks.checkpoint.max_keep_ckpts=4') == [0]
+    for epoch in (3, 4):
+        (folder / f'epoch_{epoch}.pth').unlink()
     return folder
 
 
@@ -56,6 +58,13 @@ def test_another_batch_size_is_refused(trained, tmp_path):
     assert 'To go on' not in message
 
 
+def test_another_length_is_refused_with_the_way_out(trained, tmp_path):
+    resumed = ['--resume', trained / 'epoch_2.pth', '--cfg-options', 'train_cfg.max_epochs=6']
+    message = refusal(tmp_path / 'run', *resumed)
+    assert 'whose CosineAnnealingLR has end=16, but got 24' in message
+    assert 'Resume with the train_cfg of the checkpoint, or start a new training from its weights' in message
+
+
 def test_another_architecture_is_refused_with_its_keys(trained, tmp_path):
     resumed = ['--resume', trained / 'epoch_2.pth', '--cfg-options']
     message = refusal(tmp_path / 'static', *resumed, 'model.backbone.convert.exclude=[layers.0]')
@@ -66,10 +75,10 @@ def test_another_architecture_is_refused_with_its_keys(trained, tmp_path):
 
 def test_processes_that_find_different_checkpoints_are_refused(trained, tmp_path):
     work_dir = tmp_path / 'run'
-    assert train(work_dir, '--cfg-options', 'train_cfg.max_epochs=1', processes=2) == [0, 0]
+    assert train(work_dir, processes=2) == [0, 0]
     message = refusal(work_dir, '--resume', processes=2, sabotage=own_disk)
     assert 'all processes should start from the same checkpoint, but those of rank 0, 1, ... found epoch and' in message
-    assert '[(1, 2), (0, 0)]' in message
+    assert '[(4, 8), (0, 0)]' in message
 
 
 def test_accumulated_gradients_of_several_processes_are_announced_and_refused(tmp_path):

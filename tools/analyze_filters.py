@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
 
     loaded = load_from_arguments(args)
     if args.images:
-        samples = samples_from_files(loaded, list_images(args.images), args.num_images)
+        samples = samples_from_files(loaded, list_images(args.images, leave_out=args.out_dir), args.num_images)
         for failure in samples.failed:
             print(f'left out {failure.path}: {failure.error}')
     else:

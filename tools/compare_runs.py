@@ -44,6 +44,7 @@ def read(run: Path, name: str) -> dict:
 
     Raises:
         FileNotFoundError: If the run has none, because it is not finished or was trained without the hook.
+        ValueError: If it is damaged.
     """
     path = run / name
     if not path.is_file():
@@ -51,7 +52,10 @@ def read(run: Path, name: str) -> dict:
             f'{run} should be the work directory of a finished run, but has no {name} (CurvesHook and '
             f'FinalMetricsHook write it).'
         )
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} should be a JSON file of a finished run, but is damaged: {error}') from error
 
 
 def table(reports: dict[str, dict], metrics: list[str]) -> str:
@@ -81,6 +85,7 @@ def main(args: argparse.Namespace) -> None:
     figure = draw_comparison(curves, args.metrics)
     print(table({name: read(run, 'metrics.json') for name, run in runs.items()}, args.metrics))
     if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, args.out)
 
 

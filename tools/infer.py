@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     from rich.progress import track
 
     loaded = load_from_arguments(args)
-    files = list_images(args.images)
+    files = list_images(args.images, leave_out=args.out_dir)
     results = track(predict_files(loaded, files, args.batch_size), description='Predicting', total=len(files))
     failed = write_predictions(loaded, results, args.out_dir, picture_names(files, args.images))
     print(f'{len(files) - len(failed)} of {len(files)} images predicted: {args.out_dir / JSON_NAME}')

@@ -55,12 +55,19 @@ def main(args: argparse.Namespace) -> None:
     studies = list(STUDIES) if 'all' in args.studies else args.studies
     arms = [arm for study in studies for arm in STUDIES[study] if not args.arms or arm in args.arms]
     arms = list(dict.fromkeys(arms))
+    others = set(args.arms or ()).difference(arms)
+    if others:
+        known = [study for study, members in STUDIES.items() if others.intersection(members)]
+        raise ValueError(
+            f'--arms should be networks of {", ".join(studies)}, but got {", ".join(sorted(others))}, of {known}.'
+        )
     name = args.data if args.network == 'plain' else f'{args.data}_{args.network}'
     if args.held_out:
         name += '_held_out'
     if not args.report:
         data = load_data(args.data, args.data_root, held_out=args.held_out)._replace(network=args.network)
         cells = Cells(name, data, Recipe(args.epochs, args.lr), args.results / 'studies', args.work_dir)
+        cells.check_recipe()
         missing = [(arm, seed) for seed in args.seeds for arm in arms if not cells.is_finished(arm, seed)]
         for position, (arm, seed) in enumerate(missing, 1):
             result = cells.train(arm, seed)

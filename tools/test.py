@@ -27,6 +27,8 @@ def main(args: argparse.Namespace) -> None:
             raise IsADirectoryError(f'--out should be a file, but {args.out} is a folder')
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     cfg = load_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'config should have a test_dataloader to test on, but {args.config} has none')
     if not Path(args.checkpoint).is_file():
         raise FileNotFoundError(f'checkpoint should be an existing file, but got {args.checkpoint}')
     cfg.load_from = args.checkpoint

@@ -51,6 +51,19 @@ class InMemoryDataset(Dataset):
             TRANSFORMS.build(transform) if isinstance(transform, dict) else transform for transform in transforms or []
         ]
 
+    def full_init(self) -> None:
+        """Do nothing: MMEngine's wrappers of data sets ask for it, but the images are in memory already."""
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the class of an image as a list, for MMEngine's ``ClassBalancedDataset``.
+
+        Raises:
+            ValueError: If the images have no classes.
+        """
+        if 'labels' not in self.targets:
+            raise ValueError(f'images should have labels to be balanced by class, but have {sorted(self.targets)}')
+        return [int(self.targets['labels'][idx])]
+
     def __len__(self) -> int:
         return len(self.images)
 

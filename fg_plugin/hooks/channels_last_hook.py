@@ -4,6 +4,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 
 
 @HOOKS.register_module()
@@ -16,4 +17,9 @@ class ChannelsLastHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Convert the parameters in place, before the optimizer state is loaded."""
-        runner.model.to(memory_format=torch.channels_last)
+        runner.model._apply(_as_channels_last)
+
+
+def _as_channels_last(tensor: Tensor) -> Tensor:
+    # nn.Module.to would ask it of those of 3D convolutions, too.
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -47,7 +47,13 @@ class CurvesHook(Hook):
         self._rows = {'train': [], 'val': []}
         path = Path(runner.work_dir) / 'curves.json'
         if runner.iter > 0 and path.is_file():
-            kept = json.loads(path.read_text())
+            try:
+                kept = json.loads(path.read_text())
+            except ValueError as error:
+                raise ValueError(
+                    f'{path} should hold the curves of the run that is resumed, but is damaged ({error}): move it away '
+                    f'to go on without them'
+                ) from error
             epoch = self._epoch(runner, runner.iter)
             self._rows = {part: [row for row in kept[part] if row['epoch'] <= epoch] for part in self._rows}
 

@@ -23,6 +23,7 @@ class ExactResumeHook(Hook):
     """Checks what an exact continuation depends on, and makes up for what the interruption cut off.
 
     - The number of processes and their batch size have to be those of the checkpoint.
+    - So have to be the lengths of the learning rate's schedules: MMEngine goes on with those of the checkpoint.
     - All processes have to start from the same checkpoint.
     - Gradients that are accumulated for a step (``accumulative_counts``) beyond a checkpoint are kept in it. Those of
       several processes are not, as each has its own: an epoch-based loop does not go on from such a checkpoint.
@@ -64,6 +65,7 @@ class ExactResumeHook(Hook):
                 f'training from them with --cfg-options load_from={runner._load_from}'
             )
         self._check_processes(runner, checkpoint['meta'])
+        _check_schedules(runner, checkpoint.get('param_schedulers') or [])
         self._gradients = checkpoint.get(_GRADIENTS)
 
     def before_train(self, runner: Runner) -> None:
@@ -126,6 +128,23 @@ class ExactResumeHook(Hook):
             f'with --nproc_per_node={before} and train_dataloader.batch_size={batch_before}, or take only the weights '
             f'with --cfg-options load_from=CHECKPOINT instead of --resume{way_out}'
         )
+
+
+def _check_schedules(runner: Runner, saved: Any) -> None:
+    current = runner.param_schedulers
+    if not (isinstance(saved, list) and isinstance(current, list)):
+        return
+    # Another number of schedules is MMEngine's to refuse.
+    for scheduler, state in zip(current, saved, strict=False):
+        for name in ('end', 'T_max', 'total_iters'):
+            before, now = state.get(name), getattr(scheduler, name, None)
+            if before != now:
+                raise ResumeError(
+                    f'a resumed run should have the schedules of its checkpoint, whose {type(scheduler).__name__} has '
+                    f"{name}={before}, but got {now}, which MMEngine would replace by the checkpoint's: the new epochs "
+                    f'would be trained with the rate of the last ones. Resume with the train_cfg of the checkpoint, or '
+                    f'start a new training from its weights with --cfg-options load_from=CHECKPOINT'
+                )
 
 
 def _count(processes: int) -> str:

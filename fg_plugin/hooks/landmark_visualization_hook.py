@@ -75,11 +75,10 @@ class LandmarkVisualizationHook(Hook):
 
     after_test_iter = after_val_iter
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draws after the last validation of a training."""
-        step, last = training_progress(runner)
-        if step == last:
-            self._draw(runner, step)
+    def after_train(self, runner: Runner) -> None:
+        """Draws what the last validation of a training has kept."""
+        if self._first:
+            self._draw(runner, training_progress(runner)[0])
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Draws after a test."""

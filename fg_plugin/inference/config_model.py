@@ -69,8 +69,9 @@ def load_config_model(
     size = _input_size(model, hosts, input_size)
     outputs = run_once(network, size, str(path))
     task = _task(network, outputs)
-    meta = weights.get('meta', {})
-    classes = stored.get('classes') or meta.get('dataset_meta', {}).get('classes')
+    # Either may be there and be None.
+    dataset_meta = (weights.get('meta') or {}).get('dataset_meta') or {}
+    classes = stored.get('classes') or dataset_meta.get('classes')
     return LoadedModel(
         source=str(path),
         options=options,
@@ -148,6 +149,6 @@ def build_test_set(loaded: LoadedModel) -> Any:
         ValueError: If the config has none.
     """
     cfg = read_config(Path(loaded.source), loaded.options)
-    if 'test_dataloader' not in cfg:
+    if cfg.get('test_dataloader') is None:
         raise ValueError(f'Images should be given (--images), because {loaded.source} has no test_dataloader.')
     return DATASETS.build(cfg.test_dataloader.dataset)

@@ -16,10 +16,14 @@ class UnreadableImageError(ValueError):
     """A file does not exist or holds no image that can be decoded."""
 
 
-def list_images(paths: Sequence[Path]) -> list[Path]:
+def list_images(paths: Sequence[Path], leave_out: Path | None = None) -> list[Path]:
     """Return the files that ``paths`` name, those of a folder sorted and with its subfolders, without hidden ones.
 
     Nothing is left out by its name's ending: what is no image shows when it is read.
+
+    Args:
+        paths: Files, and folders of them.
+        leave_out: A folder whose files are not listed with those of a folder around it, such as that of drawn images.
 
     Raises:
         ValueError: If there is no file at all.
@@ -27,8 +31,10 @@ def list_images(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            names = (file for file in path.rglob('*') if file.is_file())
-            files += sorted(file for file in names if not _is_hidden(file.relative_to(path)))
+            names = [file for file in path.rglob('*') if file.is_file() and not _is_hidden(file.relative_to(path))]
+            if leave_out is not None and path.resolve() in leave_out.resolve().parents:
+                names = [file for file in names if leave_out.resolve() not in file.resolve().parents]
+            files += sorted(names)
         else:
             files.append(path)
     if not files:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fg_plugin.inference.loaded_model import LoadedModel
+from fg_plugin.inference.tasks import run_once
 from fg_plugin.inference.timm_model import load_timm_model
 
 
@@ -33,7 +34,7 @@ def load_model(
     Raises:
         FileNotFoundError: If the config or the checkpoint does not exist.
         ModuleNotFoundError: For a config without MMEngine (the extra is named).
-        ValueError: If the checkpoint does not fit the model, or the name is unknown.
+        ValueError: If the checkpoint or the number of classes does not fit the model, or the name is unknown.
     """
     path = Path(checkpoint)
     if not path.is_file():
@@ -47,6 +48,19 @@ def load_model(
     else:
         loaded = load_timm_model(str(source), path, dict(options or {}), input_size)
     if classes is not None:
+        _check_classes(loaded, classes)
         loaded.classes = tuple(classes)
     loaded.network.to(device).eval()
     return loaded
+
+
+def _check_classes(loaded: LoadedModel, classes: Sequence[str]) -> None:
+    if loaded.task not in ('classification', 'segmentation'):
+        return
+    logits = run_once(loaded.network.eval(), loaded.input_size, loaded.source)[0]
+    # A single logit tells two classes apart.
+    count = max(logits.shape[1], 2)
+    if len(classes) != count:
+        raise ValueError(
+            f'classes should name each of the {count} classes of {loaded.source}, but there are {len(classes)} names'
+        )

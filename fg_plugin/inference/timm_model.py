@@ -9,9 +9,10 @@ from timm.data import ImageNetInfo, create_transform, infer_imagenet_subset, res
 from timm.models import get_arch_name
 from torch import nn
 
+from fg_plugin.checkpoint_data import checkpoint_errors
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.host_input import host_input
-from fg_plugin.inference.checkpoint_files import read_metadata, unreadable_checkpoint_error
+from fg_plugin.inference.checkpoint_files import read_metadata
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.tasks import Task, output_names, run_once
 from fg_plugin.zoo import host_architecture
@@ -34,7 +35,7 @@ def load_timm_model(
         name = source
     options = {**stored.get('options', {}), **options}
     model = timm.create_model(name, **options).eval()
-    with unreadable_checkpoint_error(checkpoint):
+    with checkpoint_errors(str(checkpoint)):
         state_dict = timm.models.load_state_dict(str(checkpoint))
     try:
         model.load_state_dict(state_dict)

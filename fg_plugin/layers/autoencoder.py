@@ -144,7 +144,7 @@ class Autoencoder(nn.Module):
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, Integral) and value >= 1
+    return isinstance(value, Integral) and int(value) >= 1
 
 
 def _decoder_conv(in_channels: int, out_channels: int, kernel_size: int, upsampled: bool, bias: bool) -> nn.Conv2d:

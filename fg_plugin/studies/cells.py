@@ -1,6 +1,8 @@
 """Trained networks as files: a finished one is never trained again."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS
 from fg_plugin.studies.data import StudyData
 from fg_plugin.studies.training import Recipe, train_arm, warm_recipe
+
+
+def result_files(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Return the results of a data set, each with its arm and seed.
+
+    Files of other names, such as ``seed0_old.json`` or ``static_old/seed0.json``, are left alone.
+    """
+    for path in sorted(folder.glob('*/seed*.json')):
+        seed = re.fullmatch(r'seed(0|[1-9]\d*)\.json', path.name)
+        if seed is not None and path.parent.name in ARMS:
+            yield path, path.parent.name, int(seed[1])
 
 
 class Cells:
@@ -31,26 +44,26 @@ class Cells:
         self.folder = results / data_name
         self.weights = work_dir / data_name
 
-    def is_finished(self, arm: str, seed: int) -> bool:
-        """Return whether a result exists.
+    def check_recipe(self) -> None:
+        """Check that there is no result of another recipe: the page compares all of a data set.
 
         Raises:
-            ValueError: If it was trained by another recipe.
+            ValueError: If there is one.
         """
-        path = self._path(arm, seed)
-        if not path.is_file():
-            return False
-        recipe = warm_recipe(self.recipe) if ARMS[arm].warm else self.recipe
-        if json.loads(path.read_text())['recipe'] != recipe._asdict():
-            raise ValueError(f'{path} should be of the recipe {recipe}, but is of another: move it away first.')
-        return True
+        for path, arm, _ in result_files(self.folder):
+            recipe = warm_recipe(self.recipe) if ARMS[arm].warm else self.recipe
+            if json.loads(path.read_text())['recipe'] != recipe._asdict():
+                raise ValueError(
+                    f'{path} should be of the recipe {recipe}, as all networks of {self.folder.name}, but is of '
+                    f'another: give its --epochs and --lr, move it away first, or give other --results.'
+                )
+
+    def is_finished(self, arm: str, seed: int) -> bool:
+        """Return whether a result exists."""
+        return self._path(arm, seed).is_file()
 
     def train(self, arm: str, seed: int) -> dict[str, Any]:
-        """Train one network and keep its result, unless it has one already.
-
-        Raises:
-            ValueError: If it, or the static network that it starts from, has a result of another recipe.
-        """
+        """Train one network and keep its result, unless it has one already."""
         has_result = self.is_finished(arm, seed)
         start = self._static_weights(seed) if ARMS[arm].warm else None
         model, result = train_arm(ARMS[arm], self.data, self.recipe, seed, start)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fg_plugin.benchmark.report import markdown_table
 from fg_plugin.studies.arms import ARMS, STUDIES
+from fg_plugin.studies.cells import result_files
 from fg_plugin.studies.training import Recipe
 
 TITLES = {
@@ -31,8 +32,8 @@ Results = dict[int, dict[str, Any]]
 def load_results(folder: Path) -> dict[str, Results]:
     """Return the results of one data set by arm and seed."""
     found: dict[str, Results] = {}
-    for path in sorted(folder.glob('*/seed*.json')):
-        found.setdefault(path.parent.name, {})[int(path.stem.removeprefix('seed'))] = json.loads(path.read_text())
+    for path, arm, seed in result_files(folder):
+        found.setdefault(arm, {})[seed] = json.loads(path.read_text())
     return found
 
 

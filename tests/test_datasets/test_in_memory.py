@@ -83,6 +83,37 @@ def test_registered(name):
     assert DATASETS.get(name).__name__ == name
 
 
+@pytest.mark.parametrize(
+    ('wrapper', 'length'),
+    [
+        (lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset), 24),
+        (lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dataset]), 24),
+        (lambda dataset: dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=dataset), 12),
+    ],
+)
+def test_dataset_wrappers_of_mmengine(wrapper, length):
+    dataset = dict(type='DigitsInMemory', num_images=12)
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=4,
+            num_workers=0,
+            collate_fn=dict(type='batch_collate'),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=wrapper(dataset),
+        )
+    )
+    assert len(loader.dataset) >= length
+    batch = next(iter(loader))
+    assert torch.equal(batch['inputs'][0], DATASETS.build(dataset)[0]['inputs'])
+    assert batch['data_samples']['labels'].shape == (4,)
+
+
+def test_only_labelled_images_can_be_balanced_by_class():
+    dataset = dict(type='RenderedFaces', num_images=4)
+    with pytest.raises(ValueError, match='images should have labels to be balanced by class'):
+        DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=dataset))
+
+
 def test_transforms_by_config():
     dataset = make_dataset(transforms=[{'type': 'BatchRandomFlip', 'prob': 1.0}])
     dataset.images[0, 0, 0] = torch.arange(5)

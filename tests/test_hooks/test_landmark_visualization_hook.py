@@ -21,8 +21,8 @@ class Recorder:
         self.logger = SimpleNamespace(info=lambda text: None)
 
 
-def feed(hook, runner, errors, batch_size=3):
-    """Validates images whose largest landmark error in percent is ``errors``."""
+def feed(hook, runner, errors, batch_size=3, ends=True):
+    """Validates images whose largest landmark error in percent is ``errors``, maybe at the end of a training."""
     truth = torch.tensor([[10.0, 10.0], [20.0, 10.0], [15.0, 15.0], [11.0, 20.0], [19.0, 20.0]])
     hook.before_val_epoch(runner)
     for batch in torch.tensor(errors).split(batch_size):
@@ -34,6 +34,8 @@ def feed(hook, runner, errors, batch_size=3):
             outputs.append({'pred_landmarks': predicted, 'gt_landmarks': truth})
         hook.after_val_iter(runner, 0, {'inputs': images}, outputs)
     hook.after_val_epoch(runner)
+    if ends:
+        hook.after_train(runner)
 
 
 @pytest.fixture
@@ -61,18 +63,27 @@ def test_draws_the_first_and_the_worst(tmp_path, drawn):
     assert picture.ndim == 3
 
 
-def test_draws_only_after_the_last_epoch(tmp_path):
-    feed(LandmarkVisualizationHook(), Recorder(tmp_path, epoch=1), [5.0])
+def test_draws_only_at_the_end(tmp_path):
+    hook, runner = LandmarkVisualizationHook(), Recorder(tmp_path)
+    feed(hook, runner, [5.0], ends=False)
+    assert not (tmp_path / 'landmarks.png').exists()
+    # Wherever it is: a training may be stopped early.
+    runner.epoch = 1
+    hook.after_train(runner)
+    assert (tmp_path / 'landmarks.png').exists()
+    assert [step for _, _, step in runner.pictures] == [1]
+
+
+def test_a_training_without_validation_draws_nothing(tmp_path):
+    LandmarkVisualizationHook().after_train(Recorder(tmp_path))
     assert not (tmp_path / 'landmarks.png').exists()
 
 
-@pytest.mark.parametrize(('iteration', 'steps'), [(4, []), (6, [6])])
-def test_draws_at_the_end_of_an_iteration_based_loop(tmp_path, iteration, steps):
+def test_draws_at_the_end_of_an_iteration_based_loop(tmp_path):
     # Such a loop is in the first of one epoch all the time.
-    runner = Recorder(tmp_path, epoch=0, max_epochs=1, iteration=iteration, max_iters=6)
+    runner = Recorder(tmp_path, epoch=0, max_epochs=1, iteration=6, max_iters=6)
     feed(LandmarkVisualizationHook(), runner, [5.0])
-    assert [step for _, _, step in runner.pictures] == steps
-    assert (tmp_path / 'landmarks.png').exists() == bool(steps)
+    assert [step for _, _, step in runner.pictures] == [6]
 
 
 def test_predictions_that_are_no_numbers_are_the_worst(tmp_path, drawn):
@@ -82,7 +93,7 @@ def test_predictions_that_are_no_numbers_are_the_worst(tmp_path, drawn):
 
 def test_draws_after_a_test(tmp_path):
     hook, runner = LandmarkVisualizationHook(), Recorder(tmp_path, epoch=0, max_epochs=5)
-    feed(hook, runner, [5.0])
+    feed(hook, runner, [5.0], ends=False)
     hook.after_test_epoch(runner)
     assert (tmp_path / 'landmarks.png').exists()
 

@@ -1,3 +1,4 @@
+import json
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -168,6 +170,17 @@ def test_logged_at_the_wanted_epochs(tmp_path, interval, epochs):
     runner.train()
     assert swap_lines(tmp_path) == epochs
     assert '"swap/accuracy_top1"' in (tmp_path / 'metrics.json').read_text()
+
+
+def test_a_training_that_is_stopped_early_is_evaluated_at_its_end(tmp_path):
+    runner = digits_runner(tmp_path, 'demo_digits.py', settings={'train_cfg.max_epochs': 9})
+    runner.register_hook(
+        EarlyStoppingHook(monitor='accuracy/top1', rule='greater', min_delta=101, patience=1), priority='LOWEST'
+    )
+    runner.train()
+    report = json.loads((tmp_path / 'metrics.json').read_text())
+    assert report['epochs'] < 9
+    assert 0 <= report['metrics']['swap/accuracy_top1'] <= 100
 
 
 @pytest.mark.parametrize(('interval', 'validations'), [(0, [False, False, True]), (4, [False, True, True])])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin import UnknownArchitectureError
@@ -20,6 +21,22 @@ def test_a_config_tells_task_size_and_classes(tmp_path):
     assert (loaded.task, loaded.input_size, loaded.classes) == ('classification', (1, 28, 28), tuple('abcdefghij'))
     assert not loaded.network.training
     assert load_model(DIGITS, checkpoint, classes=['x'] * 10).classes == ('x',) * 10
+
+
+def test_another_number_of_classes_is_refused(tmp_path):
+    checkpoint = save_config_model(tmp_path / 'digits.pth')
+    with pytest.raises(ValueError, match=r'classes should name each of the 10 classes of .*, but there are 6 names'):
+        load_model(DIGITS, checkpoint, classes=list('abcdef'))
+    single = save_timm_model(tmp_path / 'single.pth', num_classes=1)
+    options = dict(options=dict(num_classes=1), input_size=(64, 64))
+    assert load_model('fg_test_resnet', single, classes=['no', 'yes'], **options).classes == ('no', 'yes')
+
+
+@pytest.mark.parametrize('meta', [None, {'dataset_meta': None}])
+def test_a_checkpoint_that_says_nothing_of_its_data(tmp_path, meta):
+    checkpoint = save_config_model(tmp_path / 'digits.pth')
+    torch.save({**torch.load(checkpoint, weights_only=True), 'meta': meta}, checkpoint)
+    assert load_model(DIGITS, checkpoint).classes is None
 
 
 def test_a_plain_config_loads_and_generates_nothing(tmp_path):
@@ -94,9 +111,19 @@ def test_a_wrong_model_is_named(tmp_path, monkeypatch, source, options, error, m
 def test_a_damaged_checkpoint_is_named(tmp_path, source, name):
     with pytest.raises(FileNotFoundError, match=f'existing file, but got .*{name}'):
         load_model(source, tmp_path / name)
-    (tmp_path / name).write_bytes(b'\x80\x02nothing of use')
-    with pytest.raises(ValueError, match=f'holds weights only, but .*{name} cannot be read'):
-        load_model(source, tmp_path / name)
+    whole = save_timm_model(tmp_path / f'whole_{name}', num_classes=10).read_bytes()
+    for content in (b'\x80\x02nothing of use', whole[: len(whole) // 2], whole[:5000], b''):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f'whole file of torch.save or safetensors, but .*{name} is damaged'):
+            load_model(source, tmp_path / name)
+
+
+def test_what_is_no_state_dict_is_refused(tmp_path):
+    torch.save([torch.zeros(2)], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match=r'a checkpoint should hold a state dict, but .*list.pth holds a list'):
+        load_model(DIGITS, tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match=r'a checkpoint should hold a state dict, but .*list.pth holds a list'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'list.pth'))
 
 
 class Malicious:
@@ -107,7 +134,9 @@ class Malicious:
 @pytest.mark.parametrize('source', ['fg_test_resnet', DIGITS])
 def test_a_checkpoint_runs_no_code(tmp_path, source, capfd):
     torch.save({'state_dict': Malicious()}, tmp_path / 'bad.pth')
-    with pytest.raises(ValueError, match=r'holds weights only, but .*bad.pth cannot be read'):
+    with pytest.raises(
+        ValueError, match=r'tensors and plain values only, but .*bad.pth asks for more.*nothing of it was run'
+    ):
         load_model(source, tmp_path / 'bad.pth')
     assert 'run' not in capfd.readouterr().out.splitlines()
 
@@ -147,6 +176,17 @@ runpy.run_path(r'{ROOT}/tools/infer.py', run_name='__main__')
     assert done.returncode == 1
     assert "pip install 'fg-plugin[mm]'" in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_pictures_that_were_drawn_before_are_no_images(tmp_path):
+    save_images(tmp_path / 'images', 2)
+    save_images(tmp_path / 'images' / 'out' / 'deep', 3)
+    names = {path.name for path in (tmp_path / 'images').iterdir() if path.is_file()}
+    listed = list_images([tmp_path / 'images'], leave_out=tmp_path / 'images' / '..' / 'images' / 'out')
+    assert {path.name for path in listed} == names
+    assert len(listed) == 2
+    # Where they are asked for, they are.
+    assert len(list_images([tmp_path / 'images' / 'out'], leave_out=tmp_path / 'images' / 'out')) == 3
 
 
 def test_no_image_at_all(tmp_path):

@@ -24,6 +24,16 @@ def test_table_and_picture(run_tool, runs, tmp_path):
     assert (tmp_path / 'out.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_damaged_files_are_named_and_folders_made(run_tool, runs, tmp_path):
+    arguments = [*runs, '--metrics', 'accuracy/top1', '--out', tmp_path / 'new' / 'curves.png']
+    assert run_tool('compare_runs', *arguments).returncode == 0
+    assert (tmp_path / 'new' / 'curves.png').is_file()
+    (runs[0] / 'curves.json').write_text('{"val": [')
+    assert 'curves.json should be a JSON file of a finished run, but is damaged' in (
+        run_tool('compare_runs', *arguments).stderr
+    )
+
+
 def test_bad_input(run_tool, runs, tmp_path):
     unknown = run_tool('compare_runs', *runs, '--metrics', 'NME/AVG')
     assert unknown.returncode == 1

@@ -32,7 +32,14 @@ def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [(['cost', '--data', 'mnist_turned'], 'invalid choice'), (['warm', '--data', 'mnist'], 'MNIST is incomplete')],
+    [
+        (['cost', '--data', 'mnist_turned'], 'invalid choice'),
+        (['warm', '--data', 'mnist'], 'MNIST is incomplete'),
+        (
+            ['cost', '--arms', 'static', 'warm_full'],
+            "--arms should be networks of cost, but got warm_full, of ['warm']",
+        ),
+    ],
 )
 def test_bad_input(run_tool, tmp_path, arguments, message):
     failed = run_tool('study', *arguments, '--results', tmp_path, '--data-root', tmp_path)

@@ -45,7 +45,8 @@ def call_failing_tool(call_tool, capsys):
 
 def test_train_resume_test(run_tool, call_tool, toy_config_path, tmp_path):
     first = run_tool(
-        'train', toy_config_path, '--work-dir', tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=2'
+        *('train', toy_config_path, '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', 'train_cfg.max_epochs=2', 'param_scheduler.end=3'),
     )
     assert first.returncode == 0, first.stderr
     log = first.stdout + first.stderr
@@ -112,6 +113,16 @@ def test_mistakes_are_one_message(call_failing_tool, toy_config_path, tmp_path, 
 def test_a_missing_checkpoint_is_named(call_failing_tool, toy_config_path, tmp_path):
     message = call_failing_tool('test', toy_config_path, tmp_path / 'epoch_9.pth', '--work-dir', tmp_path)
     assert message.startswith(f'checkpoint should be an existing file, but got {tmp_path / "epoch_9.pth"}')
+
+
+def test_a_config_without_a_test_set_or_with_a_mistake_is_one_message(call_failing_tool, toy_config_path, tmp_path):
+    weights = ['--work-dir', tmp_path, '--cfg-options', 'test_dataloader=None', 'test_cfg=None', 'test_evaluator=None']
+    message = call_failing_tool('test', toy_config_path, tmp_path / 'epoch_9.pth', *weights)
+    assert message.startswith(f'config should have a test_dataloader to test on, but {toy_config_path} has none')
+    (tmp_path / 'mistake.py').write_text('model = dict(\n')
+    message = call_failing_tool('train', tmp_path / 'mistake.py', '--work-dir', tmp_path)
+    assert 'never closed' in message
+    assert 'Traceback' not in message
 
 
 def test_metrics_cannot_replace_a_folder(call_failing_tool, toy_config_path, tmp_path):
