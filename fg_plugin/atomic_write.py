@@ -21,3 +21,10 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file in a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as file:
+        file.write(text.encode())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
@@ -131,8 +131,8 @@ def report(results: Path) -> None:
             'cells': [cell.to_dict() for cell in found],
             'other_schedules': [cell.to_dict() for cell in others],
         }
-        write(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
-        write(results / f'{name}.md', section)
+        write_text_atomically(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
+        write_text_atomically(results / f'{name}.md', section)
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
     sections.append(figure5_page(results, remarks.get('fig5', '')))
     sections.append(worst_faces_page(results, remarks.get('worst', '')))
@@ -140,7 +140,7 @@ def report(results: Path) -> None:
     # Its pictures lie beside it, one folder below RESULTS.md.
     page = studies.read_text() if studies.is_file() else ''
     sections.append(page.replace('](studies/', f']({results.name}/studies/'))
-    write(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
+    write_text_atomically(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
 
 
 def draw(table: Table, found: list[Cell], runs: Path) -> Figure:
@@ -154,11 +154,6 @@ def draw(table: Table, found: list[Cell], runs: Path) -> Figure:
     }
     curves = {column: chosen_runs(config, runs) for column, config in table.columns.items()}
     return draw_curves_over_seeds(curves, list(quantities), table)
-
-
-def write(path: Path, text: str) -> None:
-    with write_atomically(path) as file:
-        file.write(text.encode())
 
 
 if __name__ == '__main__':

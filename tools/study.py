@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS, ENCODER, NETWORKS, STUDIES, macs, parameters, static
 from fg_plugin.studies.augmentation import MAX_SHIFT
@@ -88,8 +88,7 @@ def measure_costs(data: StudyData, arms: tuple[str, ...], folder: Path) -> None:
     for arm in times:
         model = ARMS[arm].build(data, static(data))
         costs[arm] = {'parameters': parameters(model, data), 'macs': macs(model, data), **times[arm]}
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / 'costs.json', json.dumps({'arms': costs, **environment()}, indent=1) + '\n')
+    write_text_atomically(folder / 'costs.json', json.dumps({'arms': costs, **environment()}, indent=1) + '\n')
 
 
 def write_page(results: Path) -> None:
@@ -104,7 +103,9 @@ def write_page(results: Path) -> None:
             save_figure(draw_costs(found, costs, f'{folder.name}: accuracy and cost'), folder.with_suffix('.png'))
     pages = [data_page(folder, remarks) for folder in folders]
     introduction = [INTRODUCTION, remarks.get('verdict', '')]
-    write(results / 'studies.md', '\n\n'.join(part.rstrip() for part in [*introduction, *pages] if part) + '\n')
+    write_text_atomically(
+        results / 'studies.md', '\n\n'.join(part.rstrip() for part in [*introduction, *pages] if part) + '\n'
+    )
 
 
 def accuracies(results: Mapping[str, Results]) -> dict[str, dict[str, list[float]]]:
@@ -115,11 +116,6 @@ def accuracies(results: Mapping[str, Results]) -> dict[str, dict[str, list[float
             if values := [result[key] for result in results[arm].values() if key in result]:
                 found.setdefault(label, {})[arm] = values
     return found
-
-
-def write(path: Path, text: str) -> None:
-    with write_atomically(path) as file:
-        file.write(text.encode())
 
 
 _ENCODER_WIDTHS = ', '.join(str(width) for width, _ in ENCODER)

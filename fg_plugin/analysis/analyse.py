@@ -21,7 +21,7 @@ from fg_plugin.analysis.recording import Recording, record, record_swapped
 from fg_plugin.analysis.samples import Samples
 from fg_plugin.analysis.swap import compare_swapped
 from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD, variation
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically, write_text_atomically
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.predictions import class_name
 from fg_plugin.inference.tasks import Task, predicted_classes
@@ -99,8 +99,7 @@ def analyse(
         _write_filters(loaded, samples, recording, chosen, out_dir)
     if 'tsne' in parts:
         _write_embeddings(loaded, samples, recording, chosen, out_dir, seed, progress)
-    with write_atomically(out_dir / SUMMARY_NAME) as file:
-        file.write((json.dumps(summary, indent=2) + '\n').encode())
+    write_text_atomically(out_dir / SUMMARY_NAME, json.dumps(summary, indent=2) + '\n')
     return summary
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 
 
 def json_path(text: str) -> Path:
@@ -20,9 +20,7 @@ def json_path(text: str) -> Path:
 
 def write_results(out: Path, numbers: str, page: str) -> Path:
     """Write ``numbers`` to ``out`` and ``page`` beside it; return the path of the page."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_suffix('.md')
     for path, text in ((out, numbers), (beside, page)):
-        with write_atomically(path) as file:
-            file.write(text.encode())
+        write_text_atomically(path, text)
     return beside

@@ -3,9 +3,10 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -24,5 +25,5 @@ class CompileBackboneHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compile the backbone in place; its parameters and its checkpoints stay as they are."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         model.backbone.compile(**self.options)

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.visualization.curves import draw_curves
 from fg_plugin.visualization.figures import save_figure
 
@@ -96,8 +96,7 @@ class CurvesHook(Hook):
 
     @master_only
     def _save(self, runner: Runner) -> None:
-        with write_atomically(Path(runner.work_dir) / 'curves.json') as file:
-            file.write(json.dumps(self._rows).encode())
+        write_text_atomically(Path(runner.work_dir) / 'curves.json', json.dumps(self._rows))
 
     @master_only
     def _draw(self, runner: Runner) -> None:

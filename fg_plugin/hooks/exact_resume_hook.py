@@ -5,11 +5,13 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import Tensor, nn
+from torch import Tensor
+
+from fg_plugin.hooks.training_progress import training_progress
+from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 _GRADIENTS = 'pending_gradients'
 
@@ -81,7 +83,7 @@ class ExactResumeHook(Hook):
             self._restore_gradients(runner)
         if runner.world_size > 1 and isinstance(runner.train_loop, EpochBasedTrainLoop):
             _warn_of_pending_gradients(runner)
-        if runner.iter and runner.val_loop is not None and _is_validation_due(runner.train_loop):
+        if runner.iter and runner.val_loop is not None and _is_validation_due(runner):
             runner.logger.info('validating the checkpoint that the run goes on from')
             runner.val_loop.run()
 
@@ -97,7 +99,7 @@ class ExactResumeHook(Hook):
                 f'own, or of an earlier version. Resume from {_resumable(runner)}, or take only the weights with '
                 f'--cfg-options load_from={runner._load_from} instead of --resume'
             )
-        parameters = dict(_model(runner).named_parameters())
+        parameters = dict(unwrapped_model(runner).named_parameters())
         for name, gradient in self._gradients.items():
             parameters[name].grad = gradient
         if self._gradients:
@@ -155,12 +157,8 @@ def _batch_size(runner: Runner) -> int:
     return getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
 
 
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _gradients(runner: Runner) -> dict[str, Tensor]:
-    parameters = _model(runner).named_parameters()
+    parameters = unwrapped_model(runner).named_parameters()
     return {name: parameter.grad.cpu() for name, parameter in parameters if parameter.grad is not None}
 
 
@@ -191,9 +189,9 @@ def _warn_of_pending_gradients(runner: Runner) -> None:
         )
 
 
-def _is_validation_due(loop: Any) -> bool:
+def _is_validation_due(runner: Runner) -> bool:
     """Whether the training loop, where it stands, has just passed a point at which it validates."""
-    by_epoch = isinstance(loop, EpochBasedTrainLoop)
-    step, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    step, last = training_progress(runner)
+    loop: Any = runner.train_loop
     loop._decide_current_val_interval()
     return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)

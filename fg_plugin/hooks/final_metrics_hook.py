@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.json_text import json_text
 
 _ELAPSED = 'elapsed_seconds'
@@ -94,8 +94,7 @@ class FinalMetricsHook(Hook):
             'finished': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         }
         path = Path(runner.work_dir) / name
-        with write_atomically(path) as file:
-            file.write(json_text(report).encode())
+        write_text_atomically(path, json_text(report))
         runner.logger.info(f'metrics: {path}')
 
 

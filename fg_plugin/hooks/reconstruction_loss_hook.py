@@ -3,12 +3,12 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
 from fg_plugin.generator import pending_reconstruction_loss
+from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -22,7 +22,7 @@ class ReconstructionLossHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Change what the model returns, also inside its data parallel wrapper."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         if _add_reconstruction_loss not in model._forward_hooks.values():
             model.register_forward_hook(_add_reconstruction_loss)
 

@@ -5,11 +5,12 @@ from collections import OrderedDict
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
+
+from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 _SHOWN = 5
 
@@ -34,7 +35,7 @@ class StrictLoadHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the checkpoint with the runner's model."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         load_strictly(model, checkpoint)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from fg_plugin.hooks.training_progress import training_progress
+from fg_plugin.hooks.unwrapped_model import unwrapped_model
 from fg_plugin.swapping import other_images
 
 
@@ -74,7 +74,7 @@ class SwapEvaluationHook(Hook):
         self._add(runner, runner.test_dataloader, 'test', metrics)
 
     def _add(self, runner: Runner, dataloader: DataLoader, part: str, metrics: dict[str, float] | None) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped_model(runner)
         if not hasattr(model.backbone, 'conditioned_on'):
             return
         for name, value in self._evaluate(model, dataloader).items():

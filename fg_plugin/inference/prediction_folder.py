@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically, write_text_atomically
 from fg_plugin.inference.loaded_model import LoadedModel
 from fg_plugin.inference.predictions import ClassPrediction, SegmentationPrediction
 from fg_plugin.inference.predictor import FailedImage, PredictedImage
@@ -57,9 +57,8 @@ def write_predictions(
         'predicted': predicted,
         'failed': [{'path': str(failure.path), 'error': failure.error} for failure in failed],
     }
-    with write_atomically(folder / JSON_NAME) as file:
-        # In ASCII, as a path may hold bytes that are no text, which Python's UTF-8 refuses.
-        file.write((json.dumps(report, indent=2) + '\n').encode())
+    # In ASCII, as a path may hold bytes that are no text, which Python's UTF-8 refuses.
+    write_text_atomically(folder / JSON_NAME, json.dumps(report, indent=2) + '\n')
     return failed
 
 

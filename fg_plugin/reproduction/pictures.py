@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically, write_text_atomically
 from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
 from fg_plugin.datasets.mtfl import VARIANTS, MTFLLandmarks
 from fg_plugin.reproduction.runs import RunError, RunName, last_checkpoint
@@ -54,8 +54,7 @@ def draw_figure5(name: RunName, root: Path, work_dirs: Path, results: Path) -> N
     with np.load(out / 'tsne.npz') as points:
         summary['points'] = {kind: points[kind].round(2).tolist() for kind in points.files}
     summary = {'title': FIGURE5_TITLE, 'command': ' '.join(['python', *command]), 'training_seed': name.seed, **summary}
-    with write_atomically(results / 'fig5.json') as file:
-        file.write((json.dumps(summary) + '\n').encode())
+    write_text_atomically(results / 'fig5.json', json.dumps(summary) + '\n')
     shutil.copyfile(out / 'tsne.png', results / 'fig5.png')
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.datasets.landmark_names import LANDMARK_NAMES
 from fg_plugin.datasets.mtfl import MTFLLandmarks
@@ -102,8 +102,7 @@ def describe_worst_faces(
         captions = [f'{error:.0f} %' for error in errors.amax(1)[worst].tolist()]
         row = LandmarkRow('', images[worst], faces.predicted[worst], faces.truth[worst], captions)
         save_figure(draw_landmark_grid([row], title=title), path)
-    with write_atomically(results / 'worst' / f'{stem}.json') as file:
-        file.write((json.dumps(summary, indent=1) + '\n').encode())
+    write_text_atomically(results / 'worst' / f'{stem}.json', json.dumps(summary, indent=1) + '\n')
     return out
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fg_plugin.atomic_write import write_atomically
+from fg_plugin.atomic_write import write_atomically, write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS
 from fg_plugin.studies.data import StudyData
@@ -77,10 +77,8 @@ class Cells:
         return result
 
     def _keep(self, arm: str, seed: int, result: dict[str, Any]) -> None:
-        path = self._path(arm, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(path) as file:
-            file.write((json.dumps({'arm': arm, 'seed': seed, **result, **environment()}, indent=1) + '\n').encode())
+        report = {'arm': arm, 'seed': seed, **result, **environment()}
+        write_text_atomically(self._path(arm, seed), json.dumps(report, indent=1) + '\n')
 
     def _static_weights(self, seed: int) -> dict[str, Tensor]:
         if not (self.is_finished('static', seed) and self._weights(seed).is_file()):
