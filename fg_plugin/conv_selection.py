@@ -13,6 +13,13 @@ from fg_plugin.batch_order import disordered_convs
 from fg_plugin.conv_trace import TRACE_BATCH, ConvCall, trace_convs
 from fg_plugin.layers import FilterRepoConv, layer_class
 
+_STATE_DICT_HOOKS = (
+    '_state_dict_hooks',
+    '_state_dict_pre_hooks',
+    '_load_state_dict_pre_hooks',
+    '_load_state_dict_post_hooks',
+)
+
 
 class ConvRecord(NamedTuple):
     """What a conversion does with one convolution.
@@ -180,14 +187,6 @@ def _attributes_of_layers() -> Set[str]:
     """Return the names of what a generated-filter layer has and an ordinary convolution has not."""
     layer = FilterRepoConv(1, 1, 1, code_dim=1, device='meta')
     return vars(layer).keys() - vars(nn.Conv2d(1, 1, 1, device='meta')).keys()
-
-
-_STATE_DICT_HOOKS = (
-    '_state_dict_hooks',
-    '_state_dict_pre_hooks',
-    '_load_state_dict_pre_hooks',
-    '_load_state_dict_post_hooks',
-)
 
 
 def _batch_sizes(call: ConvCall) -> set[int]:

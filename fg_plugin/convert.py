@@ -90,6 +90,8 @@ def convert_(
         ValueError: If the model is converted already or cannot be, or an option does not fit (the layer is named).
     """
     _check_convertible(model)
+    include = None if include is None else _as_patterns('include', include)
+    exclude = None if exclude is None else _as_patterns('exclude', exclude)
     host = host_input(model, input_size, mean, std)
     selection, level_sizes = plan(
         model, host, include=include, exclude=exclude, levels=levels, encoder=encoder, image_size=image_size
@@ -109,8 +111,8 @@ def convert_(
     model.fg_conversion = Conversion(selection.records, host.size)  # type: ignore[assignment]
     _record_(
         model,
-        include=None if include is None else list(include),
-        exclude=None if exclude is None else list(exclude),
+        include=include,
+        exclude=exclude,
         head=head,
         rank=int(rank),
         num_base_filters=_plain_number(num_base_filters),
@@ -151,8 +153,8 @@ def plan(
         model,
         level_sizes=sizes,
         input_size=host.size,
-        include=('*',) if include is None else _as_patterns('include', include),
-        exclude=() if exclude is None else _as_patterns('exclude', exclude),
+        include=('*',) if include is None else include,
+        exclude=() if exclude is None else exclude,
         levels=levels,
         static=_static_modules(model),
     )

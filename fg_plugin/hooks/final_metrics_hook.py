@@ -57,8 +57,8 @@ class FinalMetricsHook(Hook):
         runner.message_hub.update_info(_ELAPSED, self._elapsed())
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Keeps the latest metrics, to which other hooks may add."""
-        self._metrics = {} if metrics is None else metrics
+        """Keeps the latest metrics."""
+        self._metrics = dict(metrics or {})
 
     def after_train(self, runner: Runner) -> None:
         """Writes the metrics of the last epoch."""

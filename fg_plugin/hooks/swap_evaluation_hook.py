@@ -46,8 +46,8 @@ class SwapEvaluationHook(Hook):
         self.interval = interval
         self.seed = seed
         self._logged: list[str] = []
-        # Of the last validation, where it had no evaluation.
-        self._without: dict[str, float] | None = None
+        # Whether the last validation had no evaluation, and whether it is being repeated with one.
+        self._is_missing = self._repeats = False
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Takes the last results out of the log, which would repeat them at epochs without an evaluation."""
@@ -58,16 +58,17 @@ class SwapEvaluationHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Evaluates with swapped filters and adds the results to ``metrics`` and the log."""
         step, last = training_progress(runner)
-        if step == last or (self.interval and step % self.interval == 0):
-            self._without = None
+        self._is_missing = not (self._repeats or step == last or (self.interval and step % self.interval == 0))
+        if not self._is_missing:
             self._add(runner, runner.val_dataloader, 'val', metrics)
-        else:
-            self._without = metrics
 
     def after_train(self, runner: Runner) -> None:
-        """Adds the results to the metrics of the last validation, if the training was stopped early."""
-        if self._without is not None:
-            self._add(runner, runner.val_dataloader, 'val', self._without)
+        """Repeats the last validation with an evaluation, if the training was stopped early."""
+        if self._is_missing and hasattr(unwrapped_model(runner).backbone, 'conditioned_on'):
+            # Not the evaluation alone: other hooks may validate with averaged weights.
+            self._repeats = True
+            runner.val_loop.run()
+            self._repeats = False
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """The same for a test."""
