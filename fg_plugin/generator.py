@@ -110,7 +110,9 @@ class FilterGenerator(nn.Module):
         self._check_shape(inputs)
         images = inputs * self.input_std + self.input_mean
         reconstructs = self.training and self.reconstruction_weight > 0
-        if images.shape[2:] != (self.image_size, self.image_size):
+        # A graph of any size is to hold for this one, too.
+        is_open = any(isinstance(side, torch.SymInt) for side in images.shape[2:])
+        if is_open or images.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             # Processors cannot resize in half precision with antialias.
             wide = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images

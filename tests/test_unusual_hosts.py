@@ -243,3 +243,13 @@ def test_the_reconstruction_loss_is_part_of_a_compiled_step():
 
     compiled = torch.compile(step, backend='eager', fullgraph=True)
     torch.testing.assert_close(compiled(images()), step(images()))
+
+
+def test_a_graph_of_any_size_holds_for_that_of_the_encoder():
+    model = converted()
+    height, width = torch.export.Dim('height', min=8, max=128), torch.export.Dim('width', min=8, max=128)
+    with torch.no_grad():
+        program = torch.export.export(model, (images(),), dynamic_shapes=({2: height, 3: width},)).module()
+        for size in ((64, 64), (64, 40), (32, 64), (32, 32)):
+            x = torch.rand(4, 3, *size, dtype=torch.float64)
+            torch.testing.assert_close(program(x), model(x))
