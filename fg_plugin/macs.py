@@ -41,13 +41,19 @@ def meta_copy(model: nn.Module) -> Any:
 def count_macs(model: nn.Module, input_size: tuple[int, int, int], names: Sequence[str]) -> Macs:
     """Count the MACs of ``model`` for one image of ``input_size`` (C, H, W), and of its modules of the given names.
 
-    Nothing is computed. The count is that of the operations on the meta device: attention, which other devices do in
-    one operation that is not counted everywhere, is its matrix products there.
+    Nothing is computed, unless ``model`` decides by values. The count is that of the operations on the meta device:
+    attention, which other devices do in one operation that is not counted everywhere, is its matrix products there.
 
     Raises:
         ValueError: If the model does not run on such an image; its own error is the cause.
     """
-    (counted,) = run_on_shapes(meta_copy(model), 1, input_size, partial(_count, names))
+    watch = partial(_count, names)
+    try:
+        (counted,) = run_on_shapes(meta_copy(model), 1, input_size, watch)
+    except ValueError:
+        if next(model.parameters()).is_meta:
+            raise
+        (counted,) = run_on_shapes(model, 1, input_size, watch)
     return counted
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -120,22 +120,40 @@ def report(model: nn.Module, **options: Any) -> Report:
                 f'report should be given no options for a converted network, but got {", ".join(options)}. revert_ it '
                 f'first to try other options.'
             )
-        host = meta_copy(model)
-        image = torch.empty(1, *model.fg_conversion.input_size, device='meta', dtype=next(host.parameters()).dtype)
-        freeze_(host, image)
-        return _compare(host, model)
+        return _with_or_without_values(lambda copied: _compare(_frozen(copied(model)), model), model)
     for name, module in model.named_modules():
         if isinstance(module, GeneratedModel):
             raise ValueError(
                 f'report should be given the converted network itself, but got a {type(model).__name__} that holds it '
                 f"as '{name}'."
             )
-    # Of what is reported, only the energy that M < N base filters keep depends on values.
-    converted = meta_copy(model) if options.get('num_base_filters') is None else copy.deepcopy(model)
+    if options.get('num_base_filters') is not None:
+        # The energy that M < N base filters keep depends on values.
+        return _compare(model, _converted(copy.deepcopy(model), options))
+    return _with_or_without_values(lambda copied: _compare(model, _converted(copied(model), options)), model)
+
+
+def _with_or_without_values(make: Callable[[Callable[[nn.Module], Any]], Report], model: nn.Module) -> Report:
+    """Make a report with copies without values, or, of a network whose forward decides by them, with values."""
+    try:
+        return make(meta_copy)
+    except ValueError:
+        if next(model.parameters()).is_meta:
+            raise
+        return make(copy.deepcopy)
+
+
+def _frozen(model: Any) -> nn.Module:
+    parameter = next(model.parameters())
+    freeze_(model, parameter.new_zeros(1, *model.fg_conversion.input_size))
+    return model
+
+
+def _converted(model: nn.Module, options: dict[str, Any]) -> nn.Module:
     # A new generator draws its initial values.
     with torch.random.fork_rng(devices=[]):
-        convert_(converted, **options)
-    return _compare(model, converted)
+        convert_(model, **options)
+    return model
 
 
 def _compare(host: nn.Module, converted: Any) -> Report:

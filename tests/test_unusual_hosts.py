@@ -1,6 +1,7 @@
 """Networks that do more than to run their convolutions."""
 
 import copy
+import dataclasses
 import importlib
 import types
 
@@ -116,7 +117,10 @@ class CastsItsInput(nn.Sequential):
 def test_a_forward_that_decides_by_values():
     model = plain(RefusesLargeValues)
     expected = model(images())
+    before = fg_plugin.report(model, **INPUT)
+    assert before == dataclasses.replace(fg_plugin.report(plain(), **INPUT), network='RefusesLargeValues')
     records = fg_plugin.convert_(model, **INPUT)
+    assert fg_plugin.report(model) == before
     assert [record.reason for record in records] == ['', '']
     torch.testing.assert_close(model(images()), expected)
     with pytest.raises(ValueError, match='too large'):
