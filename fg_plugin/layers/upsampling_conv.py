@@ -9,8 +9,8 @@ class UpsamplingConv2d(nn.Conv2d):
 
     Each input pixel becomes four equal ones, which meet a filter of k x k weights as sums of the weights: the same map
     comes from a transposed convolution of stride 2 with (k + 1) x (k + 1) weights, each a sum of up to four. It takes
-    4 products instead of 9 for k = 3, 9 instead of 25 for k = 5, half of the time in training, and does not keep the
-    upsampled input for the backward pass.
+    4 products instead of 9 for k = 3 and 9 instead of 25 for k = 5, and does not keep the upsampled input for the
+    backward pass.
 
     Args:
         in_channels: Channels of the input.
