@@ -1,5 +1,6 @@
 """Trained networks as files: a finished one is never trained again."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -63,10 +64,18 @@ class Cells:
         return self._path(arm, seed).is_file()
 
     def train(self, arm: str, seed: int) -> dict[str, Any]:
-        """Train one network and keep its result, unless it has one already."""
+        """Train one network and keep its result, unless it has one already.
+
+        Raises:
+            ValueError: If a warm start would not begin with the same network as the others of its seed.
+        """
         has_result = self.is_finished(arm, seed)
         start = self._static_weights(seed) if ARMS[arm].warm else None
+        digest = {} if start is None else {'start': _digest(start)}
+        if start is not None and not has_result:
+            self._check_start(arm, seed, digest['start'])
         model, result = train_arm(ARMS[arm], self.data, self.recipe, seed, start)
+        result.update(digest)
         if arm == 'static':
             self.weights.mkdir(parents=True, exist_ok=True)
             with write_atomically(self._weights(seed)) as file:
@@ -80,6 +89,16 @@ class Cells:
         report = {'arm': arm, 'seed': seed, **result, **environment()}
         write_text_atomically(self._path(arm, seed), json.dumps(report, indent=1) + '\n')
 
+    def _check_start(self, arm: str, seed: int, start: str) -> None:
+        for path, other, of_seed in result_files(self.folder):
+            # Results of before starts were recorded tell none.
+            if of_seed == seed and ARMS[other].warm and json.loads(path.read_text()).get('start', start) != start:
+                raise ValueError(
+                    f'{other}/{path.name} should begin with the same network as {arm}, which is compared with it, but '
+                    f'{self._weights(seed)} was trained anew since, on another machine or by other code: restore that '
+                    f'file, or move the warm starts of seed {seed} in {self.folder} away to train all of them again.'
+                )
+
     def _static_weights(self, seed: int) -> dict[str, Tensor]:
         if not (self.is_finished('static', seed) and self._weights(seed).is_file()):
             self.train('static', seed)
@@ -90,3 +109,11 @@ class Cells:
 
     def _weights(self, seed: int) -> Path:
         return self.weights / f'static_{self.recipe.epochs}ep_lr{self.recipe.lr:g}_seed{seed}.pth'
+
+
+def _digest(weights: dict[str, Tensor]) -> str:
+    """Return what tells weights from others, be it by rounding."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -44,7 +44,7 @@ def warm_recipe(recipe: Recipe) -> Recipe:
 def train_arm(
     arm: Arm, data: StudyData, recipe: Recipe, seed: int, start: dict[str, Tensor] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Train one network; return it with its curve and its accuracies in percent.
+    """Train one network; return it with its curve and its accuracies in percent, for a warm start with that before it.
 
     Args:
         arm: What to build.
@@ -59,10 +59,13 @@ def train_arm(
     """
     torch.manual_seed(seed)
     net = static(data)
+    before = {}
     if arm.warm:
         if start is None:
             raise ValueError(f'A warm start ({arm.what}) needs the weights of a trained static network, but got none.')
         net.load_state_dict(start)
+        before['before'] = accuracy(net, data, data.test)
+        net.train()
         recipe = warm_recipe(recipe)
     model = arm.build(data, net)
     batches = math.ceil(len(data.train.labels) / recipe.batch_size)
@@ -76,7 +79,7 @@ def train_arm(
         loss = _train_epoch(model, data, recipe, optimizer, schedule, draws)
         seconds = time.process_time() - began
         curve.append({'epoch': epoch + 1, 'loss': loss, 'test': accuracy(model, data, data.test), 'seconds': seconds})
-    result = {'recipe': recipe._asdict(), 'curve': curve, 'test': curve[-1]['test']}
+    result = {'recipe': recipe._asdict(), 'curve': curve, **before, 'test': curve[-1]['test']}
     result['train'] = accuracy(model, data, data.train)
     if data.unseen is not None:
         result['unseen'] = accuracy(model, data, data.unseen)

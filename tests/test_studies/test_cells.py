@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from fg_plugin.studies.cells import Cells
 from fg_plugin.studies.data import Images, load_data
@@ -56,6 +57,24 @@ def test_a_warm_start_without_the_weights_keeps_the_result_of_the_static_network
         for epoch in curve:
             del epoch['seconds']
     assert result == again
+
+
+def test_warm_starts_of_a_seed_begin_with_the_same_network(cells_of):
+    cells = cells_of()
+    cells.train('warm_static', 0)
+    result = json.loads(result_file(cells, 'warm_static').read_text())
+    assert result['before'] == json.loads(result_file(cells, 'static').read_text())['test']
+    # As another processor trains it anew from the same seed.
+    weights = torch.load(cells._weights(0))
+    weights['classifier.bias'] += 1e-6
+    torch.save(weights, cells._weights(0))
+    with pytest.raises(ValueError, match=r'warm_static/seed0\.json should begin with the same network as warm_lowrank'):
+        cells.train('warm_lowrank', 0)
+    assert not cells.is_finished('warm_lowrank', 0)
+    # Results from before starts were recorded cannot be compared.
+    del result['start']
+    result_file(cells, 'warm_static').write_text(json.dumps(result))
+    cells.train('warm_lowrank', 0)
 
 
 def test_results_of_another_recipe_are_refused(cells_of):
