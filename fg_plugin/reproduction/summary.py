@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fg_plugin.reproduction.paper import Quantity, Table
-from fg_plugin.reproduction.runs import Run, finished_runs
+from fg_plugin.reproduction.runs import Run, RunName, finished_runs
 
 
 class Cell(NamedTuple):
@@ -50,8 +50,22 @@ class Cell(NamedTuple):
 
 
 def runs_by_schedule(config: str, results: Path) -> list[list[Run]]:
-    """Return the runs of a config by schedule: those of full length, then from the longest to the shortest."""
+    """Return the runs of a config by schedule: those of full length, then from the longest to the shortest.
+
+    Raises:
+        ValueError: If runs of one folder are of several lengths, such as from before and after the config's changed.
+    """
     groups = finished_runs(config, results)
+    for epochs, group in groups.items():
+        # A name without a number stands for the config's own, which only the table knows.
+        length = group[0].metrics['epochs'] if epochs is None else epochs
+        for run in group:
+            if run.metrics['epochs'] != length:
+                folder = results / RunName(config, run.seed, epochs).folder.parent
+                raise ValueError(
+                    f'The runs of {folder} should be of one number of epochs, {length}, but that of seed{run.seed} is '
+                    f'of {run.metrics["epochs"]}: move it to {config}-{run.metrics["epochs"]}ep.'
+                )
     keys = sorted(groups, key=lambda epochs: float('-inf') if epochs is None else -epochs)
     return [groups[key] for key in keys]
 

@@ -49,6 +49,15 @@ def test_numbers_over_seeds(keep):
     assert json.loads(json.dumps(cell.to_dict()))['values'] == {'0': 90.0, '1': 91.0, '2': 95.0}
 
 
+@pytest.mark.parametrize(('folder', 'lengths'), [('net', (2, 30)), ('net-10ep', (2,))])
+def test_runs_of_one_folder_have_one_length(keep, folder, lengths):
+    # As after a config's number of epochs was changed.
+    for seed, epochs in enumerate(lengths):
+        results = keep(folder, seed, 50.0, 60.0, epochs=epochs)
+    with pytest.raises(ValueError, match=rf'{folder} should be of one number of epochs.*seed{seed} is of {epochs}'):
+        cells(TABLE, results)
+
+
 def test_the_longest_schedule_is_shown_until_a_full_run_exists(keep):
     keep('net-1ep', 0, 50.0, 50.0, epochs=1)
     results = keep('net-10ep', 0, 60.0, 60.0, epochs=10)
