@@ -1,4 +1,4 @@
-"""Time of a training step and of inference relative to the static network, measured side by side."""
+"""Time of forward and backward, and of inference, relative to the static network, measured side by side."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,8 @@ BATCH_SIZE = 128
 
 def relative_times(data: StudyData, arms: tuple[str, ...], rounds: int = 15) -> dict[str, dict[str, float]]:
     """Return by arm ``training`` and ``inference``: CPU time of a batch of 128, as a multiple of the static network's.
+
+    Training is forward and backward; the optimizer, which takes a time for each parameter, is not counted.
 
     Args:
         data: The images.

@@ -52,7 +52,8 @@ def corrupted(images: Tensor, generator: torch.Generator, unseen: bool) -> Varie
     """Apply noise, blur or a loss of contrast to each image, of a strength of its own; unseen: stronger.
 
     Standard deviations are uniform in [0, 0.3] of white and [0, 1.5] pixels, contrasts in [0.3, 1]; unseen, 0.3 to 0.6,
-    1.5 to 3 and 0.15 to 0.3.
+    1.5 to 3 and 0.15 to 0.3. Those of blur are rounded to eighths of 1.5, so that a sixteenth of the unseen blurred
+    images is blurred no more than the strongest in training.
     """
     kinds = torch.randint(len(CORRUPTIONS), (len(images),), generator=generator)
     strength = _uniform(images, generator) + (1 if unseen else 0)
