@@ -5,11 +5,11 @@ them from there. Attributes on the layers would be simpler and are silently wron
 forwards before one backward, the recomputation of the first would see the codes of the second.
 
 ``torch.utils.checkpoint.checkpoint`` recomputes outside the scope, and often in another thread. Importing this module
-therefore replaces it by a shim that captures the codes at the call and passes them to the recomputation as explicit
-tensor arguments. Without a scope the shim calls the original function unchanged. Code that bound the original
-function by ``from torch.utils.checkpoint import checkpoint`` before this module was imported keeps the original: its
-recomputation finds no scope, and the layer raises instead of computing a wrong gradient. So does that of
-``torch.distributed._composable.checkpoint``, which never calls the function.
+therefore replaces it by a shim that captures the codes of all open scopes at the call and passes them to the
+recomputation as explicit tensor arguments. It runs in these scopes and no others, because the backward may be called
+inside of another one. Code that bound the original function by ``from torch.utils.checkpoint import checkpoint`` before
+this module was imported keeps the original: its recomputation finds no scope, and the layer raises instead of computing
+a wrong gradient. So does that of ``torch.distributed._composable.checkpoint``, which never calls the function.
 """
 
 import sys
@@ -99,20 +99,37 @@ def given_conditioning(owner: nn.Module, batch: int) -> Conditioning | None:
 def _carry_conditioning(checkpoint: Callable) -> Callable:
     @wraps(checkpoint)
     def carrying_checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:
-        conditioning = current_conditioning()
-        if conditioning is None:
+        scopes = (_scope.conditioning, *_scope.outer)
+        codes = [code for conditioning in scopes if conditioning is not None for code in conditioning.codes]
+        if not codes and torch.compiler.is_compiling():
             return checkpoint(function, *args, **kwargs)
-        owner, codes, running = conditioning
         num_codes = len(codes)
 
         def conditioned_function(*codes_and_args: Any, **function_kwargs: Any) -> Any:
-            with conditioning_scope(Conditioning(owner, codes_and_args[:num_codes], running)):
+            with _scopes_with(scopes, codes_and_args[:num_codes]):
                 return function(*codes_and_args[num_codes:], **function_kwargs)
 
         return checkpoint(conditioned_function, *codes, *args, **kwargs)
 
     carrying_checkpoint.carries_conditioning = True  # type: ignore[attr-defined]
     return carrying_checkpoint
+
+
+@contextmanager
+def _scopes_with(scopes: tuple[Conditioning | None, ...], codes: tuple[Tensor, ...]) -> Iterator[None]:
+    """Open ``scopes``, innermost first, with ``codes`` in place of theirs, and no other ones in this thread."""
+    restored, start = [], 0
+    for conditioning in scopes:
+        if conditioning is not None:
+            end = start + len(conditioning.codes)
+            conditioning, start = conditioning._replace(codes=codes[start:end]), end
+        restored.append(conditioning)
+    previous, outer = _scope.conditioning, _scope.outer
+    _scope.conditioning, _scope.outer = restored[0], tuple(restored[1:])
+    try:
+        yield
+    finally:
+        _scope.conditioning, _scope.outer = previous, outer
 
 
 if not hasattr(torch.utils.checkpoint.checkpoint, 'carries_conditioning'):

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import importlib
 import types
+from functools import partial
 
 import pytest
 import torch
@@ -200,6 +201,37 @@ class TestTwoNetworks:
             expected = inner(images())
             difference = outer(images()) - nn.Sequential.forward(plain(), images())
         torch.testing.assert_close(difference, expected)
+
+    @pytest.mark.parametrize('use_reentrant', [True, False])
+    def test_a_checkpoint_recomputes_both_with_the_filters_they_were_given(self, use_reentrant):
+        first, second = converted(), converted(head='full')
+        parameters = [*first.parameters(), *second.parameters()]
+
+        def gradients(run):
+            x = images().requires_grad_()
+            with first.conditioned_on(images(1)), second.conditioned_on(images(2)):
+                loss = run(lambda x: first(x).square().mean() + second(x).square().mean(), x)
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()
+            return [parameter.grad for parameter in parameters]
+
+        expected = gradients(lambda function, x: function(x))
+        recomputed = gradients(partial(torch.utils.checkpoint.checkpoint, use_reentrant=use_reentrant))
+        for gradient, expected_gradient in zip(recomputed, expected, strict=True):
+            torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_a_backward_among_other_filters_recomputes_a_checkpoint_with_its_own(use_reentrant):
+    model = converted()
+    expected = torch.autograd.grad(model(images()).square().mean(), model.parameters())
+    x = images().requires_grad_()
+    loss = torch.utils.checkpoint.checkpoint(model, x, use_reentrant=use_reentrant).square().mean()
+    with model.conditioned_on(images(1)):
+        loss.backward()
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
 
 
 class TestDataParallel:
