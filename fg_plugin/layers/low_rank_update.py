@@ -85,7 +85,7 @@ class LowRankUpdate(torch.autograd.Function):
         """Return the gradients of ``maps``, ``left`` and ``right``.
 
         Raises:
-            RuntimeError: If the gradient is to be differentiated again.
+            RuntimeError: If the gradient is to be differentiated again, or is a batch of gradients.
         """
         # Not once_differentiable: it drops the second derivative in silence where ``gradient`` is a constant.
         if torch.is_grad_enabled():
@@ -93,6 +93,12 @@ class LowRankUpdate(torch.autograd.Function):
                 "A generated-filter layer with a 'lowrank' or 'residual' head should be differentiated once, but got "
                 'create_graph=True. For gradients of gradients, set the attribute path of each FilterRepoConv to '
                 "'materialised'."
+            )
+        if torch._C._functorch.is_legacy_batchedtensor(gradient):
+            raise RuntimeError(
+                "A generated-filter layer with a 'lowrank' or 'residual' head should get one gradient at a time, but "
+                'got a batch of them (is_grads_batched=True, vectorize=True). Use torch.func (jacrev, vmap), or set '
+                "the attribute path of each FilterRepoConv to 'materialised'."
             )
         left, right, projected, *kept = ctx.saved_tensors
         dtype = projected.dtype

@@ -94,6 +94,21 @@ def test_refuses_a_second_derivative_and_says_how_to_get_it():
     assert layer.coefficient_head.left.grad.abs().max() > 0
 
 
+def test_refuses_a_batch_of_gradients_and_says_how_to_get_it():
+    layer, x, codes = layer_and_inputs()
+
+    def jacobian(vectorize):
+        return torch.autograd.functional.jacobian(lambda x: run(layer, x, codes).mean((2, 3)), x, vectorize=vectorize)
+
+    message = r"'lowrank' or 'residual' head .* one gradient at a time, .* set the attribute path .* to 'materialised'"
+    with pytest.raises(RuntimeError, match=message):
+        jacobian(True)
+    expected = jacobian(False)
+    torch.testing.assert_close(torch.func.jacrev(lambda x: run(layer, x, codes).mean((2, 3)))(x), expected)
+    layer.path = 'materialised'
+    torch.testing.assert_close(jacobian(True), expected)
+
+
 def test_transforms_of_torch_func_work():
     layer, x, codes = layer_and_inputs()
     gradient = torch.func.grad(lambda x: run(layer, x, codes).square().sum())(x)
