@@ -261,6 +261,19 @@ class TestDataParallel:
             replicate(model.train())
 
 
+@torch.no_grad()
+def test_vmap_over_heads():
+    model, heads = converted(), {}
+    for name, parameter in model.named_parameters():
+        if 'coefficient_head' in name:
+            heads[name] = torch.stack([parameter, 2 * parameter])
+    x = images()
+    outputs = torch.func.vmap(lambda heads: torch.func.functional_call(model, heads, x))(heads)
+    for index, output in enumerate(outputs):
+        own = {name: stacked[index] for name, stacked in heads.items()}
+        torch.testing.assert_close(output, torch.func.functional_call(model, own, x))
+
+
 @pytest.mark.parametrize('head', ['lowrank', 'residual', 'full'])
 def test_vmap_over_batches(head):
     model = converted(head=head)

@@ -44,7 +44,7 @@ def factored(x: Tensor, repository: Tensor, coefficients: Coefficients, conv: Co
         maps = _every_group(x, coefficients.update_filters(repository), conv)
         weight = _every_row(coefficients.left, groups, maps)
         static = static.unflatten(1, (groups, -1)).flatten(0, 1)
-        combined = _per_sample(combine(maps, weight, static, overwrite=not torch.is_grad_enabled()), groups)
+        combined = _per_sample(combine(maps, weight, static, overwrite=_may_overwrite()), groups)
     if coefficients.factors is None:
         return combined
     return combined * coefficients.factors.to(combined.dtype)[:, :, None, None]
@@ -64,7 +64,13 @@ def _project(x: Tensor, repository: Tensor, coefficients: LowRankCoefficients, c
         return LowRankUpdate.apply(maps, x.detach(), repository.detach(), geometry, left, right)
     static = maps if base is None else F.conv2d(maps, base.to(maps.dtype)[:, :, None, None])
     projected = combine(maps, right.to(maps.dtype))
-    return combine(projected, left.to(maps.dtype), static, overwrite=not torch.is_grad_enabled())
+    return combine(projected, left.to(maps.dtype), static, overwrite=_may_overwrite())
+
+
+def _may_overwrite() -> bool:
+    # torch.jit checks a graph that it traced with gradients without them; torch.func.vmap overwrites no tensor that is
+    # common to all entries.
+    return not torch.is_grad_enabled() and not is_transformed()
 
 
 def is_transformed() -> bool:

@@ -1,5 +1,7 @@
 """Converted networks traced by torch.fx: the codes are a node of the graph."""
 
+import warnings
+
 import pytest
 import timm
 import torch
@@ -90,3 +92,12 @@ def test_a_graph_cannot_be_converted():
     graph = torch.fx.symbolic_trace(timm.create_model('test_resnet'))
     with pytest.raises(ValueError, match=r'but got: GraphModule\. Convert the network first'):
         fg_plugin.convert_(graph)
+
+
+def test_a_trace_of_torch_jit_is_the_same_with_gradients_and_without():
+    # The tracer's own check runs without.
+    model, x = copy_of('test_resnet'), images('test_resnet', batch=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        traced = torch.jit.trace(model, x[:2])
+    assert_equal(traced(x), model(x))
