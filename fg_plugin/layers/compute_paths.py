@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fg_plugin.layers.coefficients import Coefficients, FullCoefficients, LowRankCoefficients
 from fg_plugin.layers.combining import combine, is_channels_last
@@ -74,8 +75,16 @@ def _may_overwrite() -> bool:
 
 
 def is_transformed() -> bool:
-    """Return whether a graph is being made, or ``torch.func`` transforms the call: both want plain operations."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    """Return whether a graph is being made, or the call is transformed: both want plain operations.
+
+    It is by ``torch.func``, and by forward-mode differentiation (``torch.autograd.forward_ad``).
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
 
 
 def _every_group(x: Tensor, filters: Tensor, conv: ConvArguments) -> Tensor:

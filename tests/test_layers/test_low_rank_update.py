@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.layers import FilterRepoConv
@@ -114,6 +115,15 @@ def test_transforms_of_torch_func_work():
     gradient = torch.func.grad(lambda x: run(layer, x, codes).square().sum())(x)
     (expected,) = torch.autograd.grad(run(layer, x.requires_grad_(), codes).square().sum(), x)
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_forward_mode_differentiation_works():
+    layer, x, codes = layer_and_inputs()
+    direction = torch.randn_like(x)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(run(layer, forward_ad.make_dual(x, direction), codes)).tangent
+    _, expected = torch.func.jvp(lambda x: run(layer, x, codes), (x,), (direction,))
+    torch.testing.assert_close(tangent, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('side', SIDES.values(), ids=SIDES.keys())
