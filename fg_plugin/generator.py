@@ -163,6 +163,9 @@ class FilterGenerator(nn.Module):
     def _warn_of_a_lost_loss(self) -> None:
         if torch.compiler.is_compiling() or self._has_warned or self._pending_loss is None:
             return
+        # A forward for something else than a step, such as the statistics of a batch normalisation (update_bn).
+        if not self._pending_loss.requires_grad:
+            return
         self._has_warned = True
         warnings.warn(
             'Nothing has taken the reconstruction loss of the previous training forward, so that it does not train the '

@@ -8,6 +8,7 @@ import torch
 from reference import reconstruction_bce
 from timm.data.random_erasing import RandomErasing
 from torch import nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.checkpoint import checkpoint
 
 from fg_plugin import convert_
@@ -160,7 +161,9 @@ def test_warns_once_of_a_loss_that_nothing_takes():
         generator(images)
         generator.eval()(images)
         make_generator(0).train()(images)
-    generator.train()
+        reconstruction_loss(generator.train())
+        update_bn([images, images], generator)
+        generator(images)
     with pytest.warns(UserWarning, match=r'Nothing has taken the reconstruction loss.*ReconstructionLossHook'):
         generator(images)
     with warnings.catch_warnings():
