@@ -223,7 +223,7 @@ class FilterGenerator(nn.Module):
 
     def __getstate__(self) -> dict:
         """Leave the pending loss out of copies and pickles: it belongs to one step's graph."""
-        return {**self.__dict__, '_pending_loss': None}
+        return {**super().__getstate__(), '_pending_loss': None}
 
 
 def _is_recomputing() -> bool:

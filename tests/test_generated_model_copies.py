@@ -65,3 +65,12 @@ def test_the_networks_own_deepcopy_is_honoured():
     model = Copying()
     convert_(model, **HOST)
     assert copy.deepcopy(model).lock is model.lock
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_parts_that_were_compiled_in_place(copied):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3)).eval()
+    convert_(model, **HOST)
+    for module in (model, model[0], model.fg_generator):
+        module.compile(backend='eager')
+    assert all(module._compiled_call_impl is None for module in copied(model).modules())

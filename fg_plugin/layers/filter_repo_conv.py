@@ -331,7 +331,7 @@ class FilterRepoConv(nn.Conv2d):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the latest plan out of copies and pickles."""
-        return {name: value for name, value in self.__dict__.items() if name != '_latest_plan'}
+        return {name: value for name, value in super().__getstate__().items() if name != '_latest_plan'}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self._factorise_plain_weight(state_dict, prefix)
