@@ -276,7 +276,8 @@ def _check_batch(batch: Any) -> Tensor:
 
 
 def _check_range(images: Tensor) -> None:
-    if torch.compiler.is_compiling() or images.is_meta:
+    # Inside of torch.func.vmap, a tensor does not tell its values.
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or images.is_meta:
         return
     images = images.detach()
     low, high = (value.item() for value in torch.aminmax(images))

@@ -283,6 +283,22 @@ def test_vmap_over_batches(head):
         torch.testing.assert_close(torch.func.vmap(model)(batches), expected)
 
 
+def test_gradients_of_each_image():
+    model, x = converted(reconstruction_weight=1.0).train(), images()
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters, image):
+        out = torch.func.functional_call(model, parameters, image[None])
+        return out.square().mean() + fg_plugin.reconstruction_loss(model)
+
+    detached = {name: parameter.detach() for name, parameter in parameters.items()}
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(detached, x)
+    for index, image in enumerate(x):
+        expected = torch.autograd.grad(loss(parameters, image), list(parameters.values()))
+        for gradient, expected_gradient in zip(gradients.values(), expected, strict=True):
+            torch.testing.assert_close(gradient[index], expected_gradient)
+
+
 def test_the_reconstruction_loss_is_part_of_a_compiled_step():
     model = plain().train()
     fg_plugin.convert_(model, **INPUT, reconstruction_weight=1.0)
