@@ -82,11 +82,7 @@ class FGBackboneWrapper(BaseModule):
         super().__init__(init_cfg)
         built_here = isinstance(backbone, dict)
         self.backbone = MODELS.build(backbone) if isinstance(backbone, dict) else backbone
-        if isinstance(self.backbone, GeneratedModel):
-            raise ValueError(
-                f'backbone should be a plain network, but got a {type(self.backbone).__name__}, which generates its '
-                f'filters already. Use it without FGBackboneWrapper, or fg_plugin.revert_ it first.'
-            )
+        _check_plain(self.backbone)
         self._preserves = (convert or {}).get('init', 'preserve') == 'preserve'
         if reconstruction_weight == 0:
             autoencoder = {**autoencoder, 'decoder': None}
@@ -242,6 +238,17 @@ class FGBackboneWrapper(BaseModule):
                 raise
             value = getattr(self.backbone, name)
             return partial(_layer_depth, value) if name == 'get_layer_depth' else value
+
+
+def _check_plain(backbone: nn.Module) -> None:
+    # Also in part, such as mmpretrain's TIMMBackbone of an fg_<name>.
+    for name, module in backbone.named_modules():
+        if isinstance(module, GeneratedModel):
+            place = f" as its '{name}'" if name else ''
+            raise ValueError(
+                f'backbone should be a plain network, but got a {type(module).__name__}{place}, which generates its '
+                f'filters already. Use it without FGBackboneWrapper, or fg_plugin.revert_ it first.'
+            )
 
 
 def _accept_bare_checkpoint(wrapper: Any, keys: Any) -> None:

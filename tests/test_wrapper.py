@@ -666,6 +666,14 @@ def test_refuses_a_converted_backbone():
         make_wrapper(backbone)
 
 
+def test_refuses_a_backbone_with_a_converted_part():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    # Codes of the same lengths as the wrapper's.
+    fg_plugin.convert_(network, mean=(0, 0, 0), std=(1, 1, 1), input_size=(3, 16, 16), encoder=((4, 1), (6, 2)))
+    with pytest.raises(ValueError, match=r"should be a plain network, but got a FGSequential as its '0'.*revert_"):
+        make_wrapper(nn.Sequential(network), convert=None)
+
+
 def test_refuses_a_convolution_as_backbone():
     with pytest.raises(ValueError, match=r'got a Conv2d itself\. Put it into an nn\.Sequential'):
         make_wrapper(nn.Conv2d(3, 4, 3))
