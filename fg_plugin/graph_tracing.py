@@ -46,8 +46,7 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
         path = tracer.path_of_module(module)
         leaf = isinstance(module, FilterRepoConv) or tracer.is_leaf_module(module, path)
         if leaf and any(isinstance(part, FilterRepoConv) for part in module.modules()):
-            node = tracer.create_proxy('get_attr', path, (), {})
-            return tracer.create_proxy('call_function', run_conditioned, (node, codes, *args), kwargs)
+            return _record(tracer, module, codes, *args, **kwargs)
         return call_module(module, forward, args, kwargs)
 
     tracer.call_module = call_conditioned
@@ -63,5 +62,15 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
 
 def run_conditioned(module: nn.Module, codes: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Any:
     """Call ``module`` with filters generated from ``codes``."""
+    # A graph that was pickled is traced anew.
+    proxy = next(filter(is_traced, (codes, *args)), None)
+    if proxy is not None:
+        return _record(proxy.tracer, module, codes, *args, **kwargs)
     with conditioning_scope(Conditioning(module, codes)):
         return module(*args, **kwargs)
+
+
+def _record(tracer: Any, module: nn.Module, codes: Any, *args: Any, **kwargs: Any) -> fx.Proxy:
+    """Record the call of ``run_conditioned`` as one node."""
+    node = tracer.create_proxy('get_attr', tracer.path_of_module(module), (), {})
+    return tracer.create_proxy('call_function', run_conditioned, (node, codes, *args), kwargs)

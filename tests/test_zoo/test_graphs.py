@@ -1,5 +1,7 @@
 """Converted networks traced by torch.fx: the codes are a node of the graph."""
 
+import copy
+import pickle
 import warnings
 
 import pytest
@@ -23,6 +25,19 @@ def test_symbolic_trace():
     assert {record.name for record in model.fg_conversion.records if record.level is not None} <= nodes
     assert 'fg_generator' in nodes
     assert current_conditioning() is None
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda graph: pickle.loads(pickle.dumps(graph))])
+def test_copies_of_a_graph(copied):
+    model, x = copy_of('test_resnet'), images('test_resnet', batch=3)
+    assert_equal(copied(torch.fx.symbolic_trace(model))(x), model(x))
+    with torch.no_grad(), model.conditioned_on(x[:1]):
+        graph, expected = torch.fx.symbolic_trace(model), model(x)
+    assert_equal(copied(graph)(x), expected)
+    extractor = create_feature_extractor(model, ['layer1', 'layer2'])
+    # torchvision's copies are in training mode.
+    for name, features in copied(extractor).eval()(x).items():
+        assert_equal(features, extractor(x)[name])
 
 
 class RunsItsChildren(torch.nn.Module):
