@@ -238,6 +238,12 @@ def _check_converted(model: nn.Module) -> None:
             f'is not.'
         )
     check_whole(model)
+    if 'host_class' not in vars(type(model)):
+        raise ValueError(
+            f'The model should have the class that its conversion gave it, but has got {type(model).__name__} since '
+            f'then, as a parametrisation of its own parameters does, and would lose it. Undo that first, by '
+            f'torch.nn.utils.parametrize.remove_parametrizations.'
+        )
 
 
 def _as_patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

@@ -175,6 +175,28 @@ def test_a_class_that_was_changed_after_its_first_conversion():
     assert type(converted(Host)) is type(second)
 
 
+@pytest.mark.parametrize('undo', [fg_plugin.revert_, lambda model: fg_plugin.freeze_(model, images())])
+def test_a_parameter_of_the_network_itself_that_was_parametrised(undo):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.factor = plain(), nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.factor * self.layers(x)
+
+    model = Scaled()
+    fg_plugin.convert_(model, **INPUT)
+    nn.utils.parametrize.register_parametrization(model, 'factor', nn.Tanh())
+    expected = model(images())
+    with pytest.raises(ValueError, match=r'has got ParametrizedFGScaled since then.*remove_parametrizations'):
+        undo(model)
+    nn.utils.parametrize.remove_parametrizations(model, 'factor')
+    undo(model)
+    assert type(model) is Scaled
+    torch.testing.assert_close(model(images()), expected)
+
+
 class TestTwoNetworks:
     def test_both_keep_the_filters_they_were_given(self):
         first, second = converted(), converted(head='full')
