@@ -65,6 +65,8 @@ class GeneratedModel(nn.Module):
     def conditioned_on(self, images: Tensor) -> Iterator[None]:
         """Generate the filters from ``images`` instead of each forward's own input, until the end of the block.
 
+        It holds for forwards in the same thread; others take the filters of their own input.
+
         Args:
             images: ``(B, C, H, W)``, normalised as the network's inputs are: one image per input, or a single one
                 whose filters all inputs share.

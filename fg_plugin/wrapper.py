@@ -222,6 +222,8 @@ class FGBackboneWrapper(BaseModule):
     def conditioned_on(self, x: Tensor) -> Iterator[None]:
         """Generate the filters from ``x`` instead of each forward's own input, until the end of the block.
 
+        It holds for forwards in the same thread; others take the filters of their own input.
+
         Args:
             x: ``(B, C, H, W)``, normalised as the backbone's inputs are: one image per input, or a single one whose
                 filters all inputs share.
