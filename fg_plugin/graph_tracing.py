@@ -4,7 +4,7 @@ In the graph, the codes are the value of one node, and every generated-filter la
 as an argument. So is a module that the tracer does not look into, if it holds such a layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,8 +60,9 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
         tracer.call_module = call_module
 
 
-def run_conditioned(module: nn.Module, codes: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Any:
-    """Call ``module`` with filters generated from ``codes``."""
+def run_conditioned(modules: Sequence[nn.Module], codes: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> Any:
+    """Call the first of ``modules``, of which the others are parts, with filters generated from ``codes``."""
+    module = modules[0]
     # A graph that was pickled is traced anew.
     proxy = next(filter(is_traced, (codes, *args)), None)
     if proxy is not None:
@@ -72,5 +73,6 @@ def run_conditioned(module: nn.Module, codes: tuple[Tensor, ...], *args: Any, **
 
 def _record(tracer: Any, module: nn.Module, codes: Any, *args: Any, **kwargs: Any) -> fx.Proxy:
     """Record the call of ``run_conditioned`` as one node."""
-    node = tracer.create_proxy('get_attr', tracer.path_of_module(module), (), {})
-    return tracer.create_proxy('call_function', run_conditioned, (node, codes, *args), kwargs)
+    # What no node names is unused to delete_all_unused_submodules, which deletes it from the network itself, too.
+    nodes = [tracer.create_proxy('get_attr', tracer.path_of_module(part), (), {}) for part in module.modules()]
+    return tracer.create_proxy('call_function', run_conditioned, (nodes, codes, *args), kwargs)

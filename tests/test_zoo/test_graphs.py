@@ -103,6 +103,15 @@ def test_filters_of_another_image_are_constants_of_the_graph():
     assert 'fg_generator' not in {node.target for node in graph.graph.nodes}
 
 
+def test_unused_modules_of_a_graph_are_no_parts_of_its_layers():
+    model, x = copy_of('test_resnet'), images('test_resnet')
+    expected = model(x)
+    graph = torch.fx.symbolic_trace(model)
+    graph.delete_all_unused_submodules()
+    assert_equal(graph(x), expected)
+    assert_equal(model(x), expected)
+
+
 def test_a_graph_cannot_be_converted():
     graph = torch.fx.symbolic_trace(timm.create_model('test_resnet'))
     with pytest.raises(ValueError, match=r'but got: GraphModule\. Convert the network first'):
