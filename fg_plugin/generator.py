@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
@@ -107,6 +107,9 @@ class FilterGenerator(nn.Module):
             RuntimeError: If the network that it generates for runs it as one of its layers.
         """
         self._check_caller()
+        if isinstance(inputs, fx.Proxy):
+            # One node, also where a graph is traced anew.
+            return inputs.tracer.create_proxy('call_module', inputs.tracer.path_of_module(self), (inputs,), {})
         self._check_shape(inputs)
         images = inputs * self.input_std + self.input_mean
         reconstructs = self.training and self.reconstruction_weight > 0

@@ -35,8 +35,7 @@ def traced_scope(owner: nn.Module, generator: FilterGenerator, method: Callable,
     tracer: Any = images.tracer
     conditioning = conditioning_of(owner)
     if conditioning is None:
-        codes = tracer.create_proxy('call_module', tracer.path_of_module(generator), (images,), {})
-        conditioning = Conditioning(owner, codes, running=True)
+        conditioning = Conditioning(owner, generator(images), running=True)
     elif is_traced(conditioning.codes):
         yield
         return

@@ -103,6 +103,13 @@ def test_filters_of_another_image_are_constants_of_the_graph():
     assert 'fg_generator' not in {node.target for node in graph.graph.nodes}
 
 
+def test_a_graph_is_traced_again():
+    model, x = copy_of('test_resnet'), images('test_resnet')
+    graph = torch.fx.symbolic_trace(torch.fx.symbolic_trace(model))
+    assert_equal(graph(x), model(x))
+    assert [node.target for node in graph.graph.nodes].count('fg_generator') == 1
+
+
 def test_unused_modules_of_a_graph_are_no_parts_of_its_layers():
     model, x = copy_of('test_resnet'), images('test_resnet')
     expected = model(x)
