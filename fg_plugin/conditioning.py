@@ -101,6 +101,7 @@ def _carry_conditioning(checkpoint: Callable) -> Callable:
     def carrying_checkpoint(function: Callable, *args: Any, **kwargs: Any) -> Any:
         scopes = (_scope.conditioning, *_scope.outer)
         codes = [code for conditioning in scopes if conditioning is not None for code in conditioning.codes]
+        # A compiled graph recomputes inside of itself, where no other scope can be open.
         if not codes and torch.compiler.is_compiling():
             return checkpoint(function, *args, **kwargs)
         num_codes = len(codes)

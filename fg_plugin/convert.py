@@ -241,7 +241,7 @@ def _check_converted(model: nn.Module) -> None:
     if 'host_class' not in vars(type(model)):
         raise ValueError(
             f'The model should have the class that its conversion gave it, but has got {type(model).__name__} since '
-            f'then, as a parametrisation of its own parameters does, and would lose it. Undo that first, by '
+            f'then, such as by a parametrisation of a parameter of its own. Undo that first, by '
             f'torch.nn.utils.parametrize.remove_parametrizations.'
         )
 

@@ -44,7 +44,7 @@ def warm_recipe(recipe: Recipe) -> Recipe:
 def train_arm(
     arm: Arm, data: StudyData, recipe: Recipe, seed: int, start: dict[str, Tensor] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Train one network; return it with its curve and its accuracies in percent, for a warm start with that before it.
+    """Train one network; return it with its curve and its accuracies in percent, of a warm start also that before.
 
     Args:
         arm: What to build.
@@ -59,12 +59,12 @@ def train_arm(
     """
     torch.manual_seed(seed)
     net = static(data)
-    before = {}
+    before: dict[str, float] = {}
     if arm.warm:
         if start is None:
             raise ValueError(f'A warm start ({arm.what}) needs the weights of a trained static network, but got none.')
         net.load_state_dict(start)
-        before['before'] = accuracy(net, data, data.test)
+        before = {'before': accuracy(net, data, data.test)}
         net.train()
         recipe = warm_recipe(recipe)
     model = arm.build(data, net)
