@@ -214,6 +214,9 @@ class FilterGenerator(nn.Module):
             RuntimeError: If gradients are wanted, but that forward computed none.
         """
         loss, self._pending_loss = self._pending_loss, None
+        if loss is not None and not (self.training or loss.requires_grad):
+            # Of a forward that was no step, such as those of update_bn, which need not be taken.
+            return None
         trained = torch.is_grad_enabled() and any(
             parameter.requires_grad for parameter in self.autoencoder.parameters()
         )

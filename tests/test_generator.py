@@ -171,6 +171,15 @@ def test_warns_once_of_a_loss_that_nothing_takes():
         generator(images)
 
 
+@pytest.mark.parametrize('with_gradients', [True, False])
+def test_evaluation_has_no_loss_after_update_bn(with_gradients):
+    generator, images = make_generator(), torch.rand(2, 1, 16, 16)
+    update_bn([images], generator)
+    with torch.set_grad_enabled(with_gradients):
+        generator.eval()(images)
+        assert reconstruction_loss(generator) == 0
+
+
 @pytest.mark.parametrize('use_reentrant', [True, False])
 def test_recomputation_of_the_whole_network_in_backward(use_reentrant):
     model, images = nn.Sequential(nn.Conv2d(3, 4, 3)), torch.rand(2, 3, 16, 16).requires_grad_()

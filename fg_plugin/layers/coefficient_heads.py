@@ -51,7 +51,7 @@ class FullHead(nn.Module):
 
         A generated filter gets an expected squared norm of 2, as Kaiming initialisation gives a convolution before a
         ReLU: half of it static (the bias), half sample-specific. ``nn.Linear``'s default would make the layer's output
-        6-10 times its input.
+        several times its input.
 
         Args:
             rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.

@@ -135,7 +135,7 @@ MEASURED_PATHS = {
 }
 
 # Elements (64 KiB in float32) that a path may keep for the backward whatever the size of its input and output. More
-# would add up in networks of many layers and small maps: with 4 MiB, efficientvit_m0 keeps 1.6 times its memory.
+# would add up in networks of many layers and small maps, such as efficientvit_m0.
 LITTLE_MEMORY = 2**14
 
 
