@@ -44,6 +44,7 @@ class Arm(NamedTuple):
         head_lr: Factor of the learning rate of the heads.
         generator_lr: Factor of that of encoder, neck and decoder.
         head_decay: Whether the weights of what generates filters decay.
+        network_lr: Factor of the learning rate of everything else.
     """
 
     what: str
@@ -52,6 +53,7 @@ class Arm(NamedTuple):
     head_lr: float = 1.0
     generator_lr: float = 1.0
     head_decay: bool = True
+    network_lr: float = 1.0
 
     @property
     def generates(self) -> bool:
@@ -206,6 +208,10 @@ ARMS: dict[str, Arm] = {
     ),
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
+    'warm_static_lr3': Arm('warm: static, at 3x the learning rate', lambda data, net: net, warm=True, network_lr=3.0),
+    'warm_static_lr03': Arm(
+        'warm: static, at 0.3x the learning rate', lambda data, net: net, warm=True, network_lr=0.3
+    ),
     'warm_lowrank': Arm('warm: FG, low rank', generated(), warm=True),
     'warm_lowrank_lr10': Arm('warm: FG, low rank, generator and heads at 10x', generated(), True, 10.0, 10.0),
     'warm_lowrank_heads10': Arm('warm: FG, low rank, heads at 10x, generator at 0.1x', generated(), True, 10.0, 0.1),

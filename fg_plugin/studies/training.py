@@ -122,7 +122,7 @@ def _groups(model: nn.Module, arm: Arm, recipe: Recipe) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         in_generator = name.startswith(('fg_generator.', 'code.')) or '.code.' in name
         in_head = 'coefficient_head' in name
-        lr = recipe.lr * (arm.generator_lr if in_generator else arm.head_lr if in_head else 1)
+        lr = recipe.lr * (arm.generator_lr if in_generator else arm.head_lr if in_head else arm.network_lr)
         decays = parameter.ndim > 1 and (arm.head_decay or not (in_generator or in_head))
         groups.setdefault((lr, recipe.weight_decay if decays else 0.0), []).append(parameter)
     return [{'params': params, 'lr': lr, 'weight_decay': decay} for (lr, decay), params in groups.items()]

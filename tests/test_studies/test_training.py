@@ -99,7 +99,7 @@ def test_a_warm_start_goes_on_from_the_static_network(data):
 
 
 def test_groups(data):
-    arm = Arm('', generated(), head_lr=10.0, generator_lr=2.0, head_decay=False)
+    arm = Arm('', generated(), head_lr=10.0, generator_lr=2.0, head_decay=False, network_lr=0.5)
     model = arm.build(data, static(data))
     by_parameter = {
         parameter: (group['lr'], group['weight_decay'])
@@ -108,8 +108,8 @@ def test_groups(data):
     }
     named = dict(model.named_parameters())
     assert by_parameter.keys() == set(named.values())
-    assert by_parameter[named['blocks.0.0.weight']] == (RECIPE.lr, RECIPE.weight_decay)
-    assert by_parameter[named['classifier.bias']] == (RECIPE.lr, 0)
+    assert by_parameter[named['blocks.0.0.weight']] == (0.5 * RECIPE.lr, RECIPE.weight_decay)
+    assert by_parameter[named['classifier.bias']] == (0.5 * RECIPE.lr, 0)
     assert by_parameter[named['blocks.0.0.coefficient_head.scale.weight']] == (10 * RECIPE.lr, 0)
     assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (2 * RECIPE.lr, 0)
 
