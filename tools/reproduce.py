@@ -36,7 +36,8 @@ Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's 
 versions and hardware, its `curves.json` the training and test curves. Ours are the mean ± the standard deviation over n
 seeds, measured on the test set after the last epoch: every seed that was run counts, and none is chosen by its result.
 Where the schedule was another than the config's, the column of epochs says so. Of a config that was trained with
-several schedules, a table shows its own, or else the longest, and the others follow below it.
+several schedules, a table shows its own, or else the longest, and the others follow below it. Figure 6 shows faces of
+MTFL, which must not be passed on: `python tools/reproduce.py fig6` draws it into `work_dirs`.
 """
 
 
