@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD
 from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.studies.arms import ARMS, ENCODER, NETWORKS, STUDIES, macs, parameters, static
@@ -135,7 +136,9 @@ goes on from a trained static network for half as many epochs, with a third of t
 
 Accuracies are in percent, mean ± standard deviation over n seeds. `against static`: difference to the static network of
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
-another image; the closer to `test`, the less the filters depend on their image. In the sections named `..._held_out`,
+another image; the closer to `test`, the less the filters depend on their image. `collapsed`: the convolutions of each
+seed whose coefficients hardly depend on the image (variance over images below {COLLAPSE_THRESHOLD:g} of their mean
+square). In the sections named `..._held_out`,
 all of it is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs
 are those of inference, times multiples of the static network's (CPU, batch of 128, side by side); that of training is
 the time of forward and backward, without the optimizer."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD
 from fg_plugin.benchmark.report import markdown_table
 from fg_plugin.studies.arms import ARMS, STUDIES
 from fg_plugin.studies.cells import result_files
@@ -19,7 +20,7 @@ TITLES = {
 }
 
 HEADER = (
-    *('network', 'n', 'test', 'against static', 'unseen', 'unseen, against static', 'training', 'swapped'),
+    *('network', 'n', 'test', 'against static', 'unseen', 'unseen, against static', 'training', 'swapped', 'collapsed'),
     *('parameters', 'MACs', 'training time', 'inference time'),
 )
 
@@ -113,6 +114,7 @@ def _row(arm: str, results: Mapping[str, Results], costs: Mapping[str, Mapping[s
         _differences(ours, reference, 'unseen'),
         _mean(ours, 'train'),
         _mean(ours, 'swapped'),
+        _collapsed(ours),
         f'{cost["parameters"]:,}' if cost else '',
         f'{cost["macs"] / 1e6:.2f} M' if cost else '',
         f'{cost["training"]:.2f}' if cost else '',
@@ -138,6 +140,15 @@ def _kinds(arms: Sequence[str], results: Mapping[str, Results]) -> list[str]:
         if seeds
     ]
     return ['#### Unseen, by kind', markdown_table(['network', 'n', *kinds], rows)] if rows else []
+
+
+def _collapsed(results: Results) -> str:
+    """Return how many layers of each seed have coefficients that hardly depend on the image."""
+    variances = [result['variance'].values() for _, result in sorted(results.items()) if 'variance' in result]
+    if not variances:
+        return ''
+    counts = ', '.join(str(sum(value < COLLAPSE_THRESHOLD for value in layers)) for layers in variances)
+    return f'{counts} of {len(variances[0])}'
 
 
 def _mean(results: Results, key: str) -> str:

@@ -119,6 +119,17 @@ def test_an_infinite_loss_stops(data):
         train_arm(ARMS['static'], data, Recipe(epochs=2, lr=1e30), 0)
 
 
+def test_the_page_counts_collapsed_layers(tmp_path):
+    for seed, variances in {0: [1e-2, 1e-3, 9e-5], 1: [1e-2, 2e-4, 1e-3]}.items():
+        path = tmp_path / 'toy' / 'lowrank' / f'seed{seed}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        variance = dict(zip('abc', variances, strict=True))
+        path.write_text(json.dumps({'test': 90.0, 'train': 99.0, 'recipe': {'epochs': 10}, 'variance': variance}))
+    page = data_page(tmp_path / 'toy', {})
+    assert '| collapsed |' in page
+    assert '| 1, 0 of 3 |' in page
+
+
 def test_the_page_compares_equal_seeds(tmp_path):
     values = {('static', 0): 90.0, ('static', 1): 94.0, ('paper', 0): 92.0, ('paper', 1): 95.0, ('paper', 2): 10.0}
     for (arm, seed), value in values.items():
