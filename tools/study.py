@@ -138,10 +138,9 @@ Accuracies are in percent, mean ± standard deviation over n seeds. `against sta
 the same seed. `unseen`: test images with stronger variations than any in training. `swapped`: with the filters of
 another image; the closer to `test`, the less the filters depend on their image. `collapsed`: the convolutions of each
 seed whose coefficients hardly depend on the image (variance over images below {COLLAPSE_THRESHOLD:g} of their mean
-square). In the sections named `..._held_out`,
-all of it is measured on a part of the training set that was not trained on, to choose settings by. Parameters and MACs
-are those of inference, times multiples of the static network's (CPU, batch of 128, side by side); that of training is
-the time of forward and backward, without the optimizer."""
+square). In the sections named `..._held_out`, all of it is measured on a part of the training set that was not trained
+on, to choose settings by. Parameters and MACs are those of inference, times multiples of the static network's (CPU,
+batch of 128, side by side); that of training is the time of forward and backward, without the optimizer."""
 
 
 if __name__ == '__main__':
