@@ -5,6 +5,7 @@
     python tools/reproduce.py fig4 --epochs 10   # a shorter schedule, which the table states
     python tools/reproduce.py all --report       # trains nothing
     python tools/reproduce.py fig6               # work_dirs/reproduce/fig6.png: MTFL's faces must not be passed on
+    python tools/reproduce.py faces --costs      # also MACs and times of its networks, on an idle machine
     python tools/reproduce.py worst --epochs 5   # the test faces with the largest errors, for runs with a checkpoint
 
 Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
@@ -19,6 +20,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fg_plugin.atomic_write import write_text_atomically
+from fg_plugin.benchmark.environment import environment
+from fg_plugin.reproduction.costs import costs_by_column
 from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
@@ -47,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', help='seeds to train (default: 0, 1, ... as many as needed)')
     parser.add_argument('--epochs', type=int, help="another number of epochs than the configs'")
     parser.add_argument('--report', action='store_true', help='train nothing')
+    parser.add_argument('--costs', action='store_true', help='measure MACs and times of the networks of the tables')
     parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
     parser.add_argument(
         '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6 and worst'
@@ -83,6 +87,11 @@ def main(args: argparse.Namespace) -> None:
             print(args.work_dirs / 'fig6.png')
         if 'worst' in selected:
             show_worst_faces(args)
+        if args.costs:
+            for name in tables:
+                costs = {'columns': costs_by_column(TABLES[name], ROOT / 'configs'), **environment()}
+                path = args.results / f'{name}_costs.json'
+                write_text_atomically(path, json.dumps(costs, indent=1) + '\n')
     report(args.results)
 
 
@@ -124,7 +133,9 @@ def report(results: Path) -> None:
         if not any(cell.values for cell in found):
             continue
         others = cells_of_other_schedules(table, results / 'runs')
-        section = table_page(name, table, found, remarks, others)
+        costs = results / f'{name}_costs.json'
+        measured = json.loads(costs.read_text())['columns'] if costs.is_file() else None
+        section = table_page(name, table, found, remarks, others, measured)
         figure = draw(table, found, results / 'runs')
         save_figure(figure, results / f'{name}.png')
         data = {

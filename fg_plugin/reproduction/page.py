@@ -7,7 +7,12 @@ from fg_plugin.reproduction.summary import Cell, schedule
 
 
 def table_page(
-    name: str, table: Table, cells: Sequence[Cell], remarks: Mapping[str, str], others: Sequence[Cell] = ()
+    name: str,
+    table: Table,
+    cells: Sequence[Cell],
+    remarks: Mapping[str, str],
+    others: Sequence[Cell] = (),
+    costs: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
     """Return the section of one table.
 
@@ -17,6 +22,7 @@ def table_page(
         cells: Its cells.
         remarks: Sentences about it, by its name or ``'<name>/<row>/<column>'``.
         others: Cells of the runs with other schedules than those in ``cells``.
+        costs: What each column's network costs, as ``costs_by_column`` measures it.
     """
     lines = [f'## {_heading(name)}: {table.title}', '']
     lines += _rows(table, cells)
@@ -30,6 +36,7 @@ def table_page(
     parameters = ', '.join(f'{count:,} ({column})' for column, count in sizes.items())
     paragraphs = [
         f'Parameters: {parameters}.' if parameters else '',
+        '\n'.join(_cost_rows(costs)) if costs else '',
         remarks.get(name, ''),
         '\n'.join(of_cells),
         f'Not run yet: {missing}.' if missing else '',
@@ -59,6 +66,14 @@ def _rows(table: Table, cells: Sequence[Cell]) -> list[str]:
                 '' if cell.difference is None else f'{cell.difference:+.2f}',
             ]
         )
+    return lines
+
+
+def _cost_rows(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
+    lines = [*_row(['', 'MACs', 'training time', 'inference time']), *_row(['---'] * 4)]
+    for column, cost in costs.items():
+        times = [f'{cost[mode]:.2f}' for mode in ('training', 'inference')]
+        lines += _row([column, f'{cost["macs"] / 1e6:.1f} M', *times])
     return lines
 
 

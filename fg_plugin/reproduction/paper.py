@@ -1,4 +1,4 @@
-"""The paper's tables and figures: which runs they need, and the numbers printed in them; with one of our own."""
+"""The paper's tables and figures: which runs they need, and the numbers printed in them; with two of our own."""
 
 from typing import NamedTuple
 
@@ -165,5 +165,27 @@ TABLES = {
         paper={},
         measure='accuracy',
         curves=True,
+    ),
+    'faces': Table(
+        title='MTFL: landmark error on D-Rot at equal cost, in percent of the interocular distance (not in the paper)',
+        epochs=_MTFL_EPOCHS,
+        seeds=3,
+        columns={
+            'Model32': 'unet_mtfl',
+            "FG, the paper's": 'fg_unet_mtfl',
+            'FG, full, light': 'fg_unet_mtfl_light',
+            'FG, residual, light': 'fg_unet_mtfl_residual',
+            'FG, low rank, light': 'fg_unet_mtfl_lowrank',
+            "static, MACs of the paper's FG": 'unet43_mtfl',
+            'Model64': 'unet64_mtfl',
+        },
+        quantities=(
+            Quantity('mean error', 'NME/AVG'),
+            Quantity('maximal error', 'NME/maximal'),
+            Quantity('mean error, filters of another image', 'swap/NME_AVG'),
+        ),
+        paper={},
+        measure='error',
+        curves=False,
     ),
 }

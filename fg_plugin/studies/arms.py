@@ -45,6 +45,7 @@ class Arm(NamedTuple):
         generator_lr: Factor of that of encoder, neck and decoder.
         head_decay: Whether the weights of what generates filters decay.
         network_lr: Factor of the learning rate of everything else.
+        warm_up: Part of the training in which the learning rates of generator and heads rise to what they would be.
     """
 
     what: str
@@ -54,6 +55,7 @@ class Arm(NamedTuple):
     generator_lr: float = 1.0
     head_decay: bool = True
     network_lr: float = 1.0
+    warm_up: float = 0.0
 
     @property
     def generates(self) -> bool:
@@ -148,6 +150,7 @@ def macs(model: nn.Module, data: StudyData) -> int:
 
 RESIDUAL = {'head': 'residual', 'rank': 8, 'init': 'orthogonal'}
 LOWRANK = {'head': 'lowrank', 'rank': 8, 'init': 'orthogonal'}
+LOWRANK_STATIC = {'head': 'lowrank', 'rank': 8}
 
 ARMS: dict[str, Arm] = {
     'static': Arm('static network', lambda data, net: net),
@@ -176,7 +179,7 @@ ARMS: dict[str, Arm] = {
         'static, as many parameters as residual (8)', _as_large_as('residual_static_start', parameters)
     ),
     # What holds them back.
-    'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(head='lowrank', rank=8)),
+    'lowrank_static_start': Arm('FG, low rank, filters static at the start', generated(**LOWRANK_STATIC)),
     'lowrank_lr3': Arm(
         'FG, low rank, generator and heads at 3x the learning rate', generated(**LOWRANK), False, 3.0, 3.0
     ),
@@ -202,9 +205,46 @@ ARMS: dict[str, Arm] = {
     ),
     'full_static_start': Arm('FG, full head, filters static at the start', generated(head='full')),
     'residual_static_start': Arm('FG, residual (8), filters static at the start', generated(head='residual')),
+    'residual4_static_start': Arm('FG, residual (4), filters static at the start', generated(head='residual', rank=4)),
+    'lowrank_rank32_static_start': Arm(
+        'FG, low rank (32), filters static at the start', generated(head='lowrank', rank=32)
+    ),
+    'lowrank_static_start_lr3': Arm(
+        'FG, low rank, static at the start, generator and heads at 3x', generated(**LOWRANK_STATIC), False, 3.0, 3.0
+    ),
+    'lowrank_static_start_lr03': Arm(
+        'FG, low rank, static at the start, at 0.3x', generated(**LOWRANK_STATIC), False, 0.3, 0.3
+    ),
+    'lowrank_static_start_heads10': Arm(
+        'FG, low rank, static at the start, heads at 10x, generator at 0.1x',
+        generated(**LOWRANK_STATIC),
+        False,
+        10.0,
+        0.1,
+    ),
+    'lowrank_static_start_no_decay': Arm(
+        'FG, low rank, static at the start, no weight decay of the generator',
+        generated(**LOWRANK_STATIC),
+        head_decay=False,
+    ),
+    'lowrank_static_start_layer_norm': Arm(
+        'FG, low rank, static at the start, LayerNorm on the codes', with_layer_norm(generated(**LOWRANK_STATIC))
+    ),
+    'lowrank_static_start_tanh': Arm(
+        'FG, low rank, static at the start, tanh on the coefficients',
+        with_activation(generated(**LOWRANK_STATIC), nn.Tanh),
+    ),
+    'lowrank_static_start_warm_up': Arm(
+        'FG, low rank, static at the start, generator and heads warmed up over half of the training',
+        generated(**LOWRANK_STATIC),
+        warm_up=0.5,
+    ),
+    'lowrank_warm_up': Arm(
+        'FG, low rank, generator and heads warmed up over half of the training', generated(**LOWRANK), warm_up=0.5
+    ),
     'standardised_lowrank_static_start': Arm(
         'FG, low rank, static at the start, each image standardised for its convolutions',
-        lambda data, net: generated(head='lowrank', rank=8)(data, nn.Sequential(Standardise(), net)),
+        lambda data, net: generated(**LOWRANK_STATIC)(data, nn.Sequential(Standardise(), net)),
     ),
     # Warm start.
     'warm_static': Arm('warm: static, trained on', lambda data, net: net, warm=True),
@@ -252,6 +292,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
         'lowrank_static_start',
         'full_static_start',
         'residual_static_start',
+        'residual4_static_start',
         'standardised_lowrank_static_start',
         'quarter',
         'quarter_static_start',

@@ -70,8 +70,7 @@ def train_arm(
     model = arm.build(data, net)
     batches = math.ceil(len(data.train.labels) / recipe.batch_size)
     optimizer = torch.optim.AdamW(_groups(model, arm, recipe))
-    rates = [group['lr'] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, recipe.epochs * batches, pct_start=0.2)
+    schedule = _Schedule(optimizer, recipe.epochs * batches)
     draws = torch.Generator().manual_seed(seed)
     curve = []
     for epoch in range(recipe.epochs):
@@ -92,8 +91,31 @@ def train_arm(
     return model, result
 
 
+class _Schedule:
+    """One cycle of the learning rate; that of a group with a ``warm_up`` also rises linearly over this part of it."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        rates = [group['lr'] for group in optimizer.param_groups]
+        self.groups = optimizer.param_groups
+        self.steps = steps
+        self.done = 0
+        self.cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.2)
+        self._warm_up()
+
+    def step(self) -> None:
+        # Sets every rate anew from that of the start.
+        self.cycle.step()
+        self.done += 1
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        for group in self.groups:
+            if group['warm_up']:
+                group['lr'] *= min(1.0, self.done / (group['warm_up'] * self.steps))
+
+
 def _train_epoch(
-    model: nn.Module, data: StudyData, recipe: Recipe, optimizer: Any, schedule: Any, draws: torch.Generator
+    model: nn.Module, data: StudyData, recipe: Recipe, optimizer: Any, schedule: _Schedule, draws: torch.Generator
 ) -> float:
     model.train()
     total = 0.0
@@ -117,15 +139,19 @@ def _train_epoch(
 
 
 def _groups(model: nn.Module, arm: Arm, recipe: Recipe) -> list[dict[str, Any]]:
-    """Split the parameters by their learning rate and decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    """Split the parameters by their learning rate, its warm-up, and decay."""
+    groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         in_generator = name.startswith(('fg_generator.', 'code.')) or '.code.' in name
         in_head = 'coefficient_head' in name
         lr = recipe.lr * (arm.generator_lr if in_generator else arm.head_lr if in_head else arm.network_lr)
         decays = parameter.ndim > 1 and (arm.head_decay or not (in_generator or in_head))
-        groups.setdefault((lr, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    return [{'params': params, 'lr': lr, 'weight_decay': decay} for (lr, decay), params in groups.items()]
+        warm_up = arm.warm_up if in_generator or in_head else 0.0
+        groups.setdefault((lr, recipe.weight_decay if decays else 0.0, warm_up), []).append(parameter)
+    return [
+        {'params': params, 'lr': lr, 'weight_decay': decay, 'warm_up': warm_up}
+        for (lr, decay, warm_up), params in groups.items()
+    ]
 
 
 def normalise(data: StudyData, pixels: Tensor) -> Tensor:

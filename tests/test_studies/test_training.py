@@ -7,7 +7,7 @@ from fg_plugin.studies.arms import ARMS, STUDIES, Arm, generated, static
 from fg_plugin.studies.data import Images, load_data
 from fg_plugin.studies.figures import PANELS, draw_costs
 from fg_plugin.studies.page import data_page, load_costs, with_numbers
-from fg_plugin.studies.training import Recipe, _groups, accuracy, train_arm, warm_recipe
+from fg_plugin.studies.training import Recipe, _groups, _Schedule, accuracy, train_arm, warm_recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64)
 
@@ -99,19 +99,34 @@ def test_a_warm_start_goes_on_from_the_static_network(data):
 
 
 def test_groups(data):
-    arm = Arm('', generated(), head_lr=10.0, generator_lr=2.0, head_decay=False, network_lr=0.5)
+    arm = Arm('', generated(), head_lr=10.0, generator_lr=2.0, head_decay=False, network_lr=0.5, warm_up=0.25)
     model = arm.build(data, static(data))
     by_parameter = {
-        parameter: (group['lr'], group['weight_decay'])
+        parameter: (group['lr'], group['weight_decay'], group['warm_up'])
         for group in _groups(model, arm, RECIPE)
         for parameter in group['params']
     }
     named = dict(model.named_parameters())
     assert by_parameter.keys() == set(named.values())
-    assert by_parameter[named['blocks.0.0.weight']] == (0.5 * RECIPE.lr, RECIPE.weight_decay)
-    assert by_parameter[named['classifier.bias']] == (0.5 * RECIPE.lr, 0)
-    assert by_parameter[named['blocks.0.0.coefficient_head.scale.weight']] == (10 * RECIPE.lr, 0)
-    assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (2 * RECIPE.lr, 0)
+    assert by_parameter[named['blocks.0.0.weight']] == (0.5 * RECIPE.lr, RECIPE.weight_decay, 0)
+    assert by_parameter[named['classifier.bias']] == (0.5 * RECIPE.lr, 0, 0)
+    assert by_parameter[named['blocks.0.0.coefficient_head.scale.weight']] == (10 * RECIPE.lr, 0, 0.25)
+    assert by_parameter[named['fg_generator.neck.levels.0.fc.weight']] == (2 * RECIPE.lr, 0, 0.25)
+
+
+def test_a_warm_up_only_lowers_the_first_rates_of_its_own_group():
+    plain, warmed = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    groups = [{'params': [plain], 'lr': 1.0, 'warm_up': 0.0}, {'params': [warmed], 'lr': 1.0, 'warm_up': 0.5}]
+    optimizer = torch.optim.SGD(groups)
+    schedule = _Schedule(optimizer, 40)
+    ratios = []
+    for step in range(40):
+        first, second = (group['lr'] for group in optimizer.param_groups)
+        ratios.append(second / first)
+        optimizer.step()
+        if step < 39:
+            schedule.step()
+    assert ratios == pytest.approx([min(1, step / 20) for step in range(40)])
 
 
 def test_an_infinite_loss_stops(data):
