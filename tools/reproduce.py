@@ -28,6 +28,7 @@ from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, cells_of_other_schedules, chosen_runs
+from fg_plugin.reproduction.targets import targets_page
 from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
 from fg_plugin.visualization.figures import save_figure
 
@@ -88,9 +89,9 @@ def main(args: argparse.Namespace) -> None:
         if 'worst' in selected:
             show_worst_faces(args)
         if args.costs:
-            for name in tables:
-                costs = {'columns': costs_by_column(TABLES[name], ROOT / 'configs'), **environment()}
-                path = args.results / f'{name}_costs.json'
+            for table in tables:
+                costs = {'columns': costs_by_column(TABLES[table], ROOT / 'configs'), **environment()}
+                path = args.results / f'{table}_costs.json'
                 write_text_atomically(path, json.dumps(costs, indent=1) + '\n')
     report(args.results)
 
@@ -127,7 +128,7 @@ def report(results: Path) -> None:
     """Write the table, the data and the picture of every table that has a run, and RESULTS.md with the studies."""
     path = results / 'remarks.json'
     remarks = json.loads(path.read_text()) if path.is_file() else {}
-    sections = [INTRODUCTION]
+    sections = [INTRODUCTION, targets_page(results / 'runs')]
     for name, table in TABLES.items():
         found = cells(table, results / 'runs')
         if not any(cell.values for cell in found):

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from fg_plugin.reproduction.targets import targets_page
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Keeps the logs of a run of CIFAR-10 with a test accuracy, and one with other filters."""
+
+    def write(config, seed, accuracy, swapped=None):
+        path = tmp_path / config / f'seed{seed}'
+        path.mkdir(parents=True)
+        metrics = {'accuracy/top1': accuracy} | ({} if swapped is None else {'swap/accuracy_top1': swapped})
+        (path / 'metrics.json').write_text(json.dumps(dict(epochs=12, parameters=1, metrics=metrics)))
+        (path / 'curves.json').write_text(json.dumps(dict(train=[], val=[{'epoch': 12.0, **metrics}])))
+        return tmp_path
+
+    return write
+
+
+def rows(page):
+    return [line.strip('| ').split(' | ') for line in page.splitlines() if line.startswith('| ')][2:]
+
+
+def test_targets_are_compared_with_the_means(keep):
+    for seed, (static, generated) in enumerate([(75.0, 76.5), (76.0, 77.0), (77.0, 78.0)]):
+        keep('cifar10_baseline', seed, static)
+        runs = keep('fg_cifar10', seed, generated, swapped=15.0 + seed)
+    assert rows(targets_page(runs)) == [
+        ['CIFAR-10, lead over the baseline', 'at least +1 points', '+1.17', 'yes'],
+        ['CIFAR-10, with the filters of another image', 'at most 16 %', '16.00', 'yes'],
+    ]
+    keep('vgg11_cifar10', 0, 85.0)
+    keep('fg_cifar10', 3, 70.0, swapped=90.0)
+    assert rows(targets_page(runs)) == [
+        ['CIFAR-10, lead over the baseline', 'at least +1 points', '-0.62', '**no**'],
+        ['CIFAR-10, lead over VGG11', 'at least -0.3 points', '-9.62', '**no**'],
+        ['CIFAR-10, with the filters of another image', 'at most 16 %', '34.50', '**no**'],
+    ]
+
+
+def test_there_is_nothing_without_runs(tmp_path):
+    assert targets_page(tmp_path) == ''
