@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.reproduction.costs import costs_by_column
-from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
+from fg_plugin.reproduction.figures import draw_bars, draw_bars_by_row, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
@@ -159,7 +159,7 @@ def report(results: Path) -> None:
 def draw(table: Table, found: list[Cell], runs: Path) -> Figure:
     """Draw curves for the accuracies, as in Figure 4, and bars for all else, as in Figure 3."""
     if not table.curves:
-        return draw_bars(found, table)
+        return draw_bars_by_row(found, table) if table.panel_per_row else draw_bars(found, table)
     # Rows of one quantity at two epochs are points of one curve.
     quantities = {
         quantity._replace(epoch=None, label=f'{"training" if quantity.training else "test"} {table.measure}'): None

@@ -43,6 +43,27 @@ def draw_bars(cells: Sequence[Cell], table: Table) -> Figure:
     return figure
 
 
+def draw_bars_by_row(cells: Sequence[Cell], table: Table) -> Figure:
+    """Draw each row of a table in a panel of its own, with a bar for each column and a point for each seed.
+
+    Args:
+        cells: The cells. A column without any number is left out.
+        table: Their table.
+    """
+    rows = list(dict.fromkeys(cell.row for cell in cells if cell.values))
+    figure = _figure(len(rows), table.title)
+    for axes, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+        of_row = [cell for cell in cells if cell.row == row and cell.values]
+        names = [f'{cell.column}\n({_trained(len(cell.values), cell.epochs, table)})' for cell in of_row]
+        axes.barh(names, [cell.mean or 0.0 for cell in of_row], alpha=0.6)
+        for place, cell in enumerate(of_row):
+            axes.plot(list(cell.values.values()), [place] * len(cell.values), 'k.')
+        axes.set(title=row, xlabel=f'{table.measure} (%)')
+        axes.invert_yaxis()
+        axes.grid(axis='x', alpha=0.3)
+    return figure
+
+
 def draw_curves_over_seeds(runs: Mapping[str, Sequence[Run]], quantities: Sequence[Quantity], table: Table) -> Figure:
     """Draw quantities over the epochs, one panel each, with the mean over seeds and every seed behind it (Figure 4).
 

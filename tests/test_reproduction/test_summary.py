@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fg_plugin.reproduction.figures import draw_bars, draw_curves_over_seeds
+from fg_plugin.reproduction.figures import draw_bars, draw_bars_by_row, draw_curves_over_seeds
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import Quantity, Table
 from fg_plugin.reproduction.summary import cells, cells_of_other_schedules, chosen_runs
@@ -131,3 +131,13 @@ def test_bars_are_grouped_by_panel(keep):
     assert [axes.get_title() for axes in (first, second)] == ['A', 'C']
     assert [patch.get_height() for patch in second.patches] == [80, 90]
     assert first.get_ylabel() == 'error (%)'
+
+
+def test_bars_by_row_show_every_seed(keep):
+    for seed, last in enumerate((90.0, 92.0)):
+        results = keep('net', seed, 50.0, last)
+    results = keep('fg_net', 0, 60.0, 95.0)
+    first, second = draw_bars_by_row(cells(TABLE, results), TABLE).axes
+    assert [first.get_title(), second.get_title()] == ['first', 'last']
+    assert [bar.get_width() for bar in second.patches] == [91.0, 95.0]
+    assert [list(line.get_xdata()) for line in second.lines] == [[90.0, 92.0], [95.0]]
