@@ -11,7 +11,7 @@ from fg_plugin.reproduction.runs import RunError
 ROOT = Path(__file__).parents[2]
 
 # What a report is made of, besides the runs.
-INPUTS = ('remarks.json', 'fig5.json', 'fig5.png', 'studies.md')
+INPUTS = ('remarks.json', 'fig5.json', 'fig5.png', 'studies.md', 'faces_costs.json')
 
 
 @pytest.fixture
