@@ -26,10 +26,10 @@ TWINS = {
     'fg_unet64_mtfl.py': 'unet64_mtfl.py',
     'fg_unet64_mtfl_align.py': 'unet64_mtfl_align.py',
     'fg_unet_mtfl.py': 'unet_mtfl.py',
+    'fg_unet_mtfl_align.py': 'unet_mtfl_align.py',
     'fg_unet_mtfl_light.py': 'unet_mtfl.py',
     'fg_unet_mtfl_lowrank.py': 'unet_mtfl.py',
     'fg_unet_mtfl_residual.py': 'unet_mtfl.py',
-    'fg_unet_mtfl_align.py': 'unet_mtfl_align.py',
 }
 
 

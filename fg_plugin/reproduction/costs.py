@@ -25,12 +25,11 @@ def costs_by_column(table: Table, configs: Path, rounds: int = 15) -> dict[str, 
         configs: Folder of the configs.
         rounds: Rounds of measurement, of which the median counts.
     """
-    models: dict[str, TaskModel] = {}
     costs: dict[str, dict[str, float]] = {}
     calls: dict[str, dict[str, Callable[[], object]]] = {'training': {}, 'inference': {}}
     for column, name in table.columns.items():
         config = Config.fromfile(configs / f'{name}.py', lazy_import=False)
-        model = models[column] = MODELS.build(config.model)
+        model: TaskModel = MODELS.build(config.model)
         preprocessor = config.model.data_preprocessor
         size = (preprocessor.channels, preprocessor.image_size, preprocessor.image_size)
         inputs, samples = _noise(model, size, config.train_dataloader.batch_size)
