@@ -14,7 +14,7 @@ from fg_plugin.benchmark.layer_benchmark import MODES, hopeless_paths, measure_m
 from fg_plugin.benchmark.memory import peak_bytes
 from fg_plugin.benchmark.model_benchmark import ModelMeasurement, ModelSetting, hopeless_networks
 from fg_plugin.benchmark.model_report import to_markdown as to_model_markdown
-from fg_plugin.benchmark.networks import NETWORKS, RoutedCondConv
+from fg_plugin.benchmark.networks import NETWORKS
 from fg_plugin.benchmark.report import to_json, to_markdown
 from fg_plugin.benchmark.result_files import write_results
 from fg_plugin.benchmark.timing import MIN_ROUNDS, Timing, interleaved_times
@@ -22,6 +22,7 @@ from fg_plugin.benchmark.variants import calls, compare
 from fg_plugin.benchmark.verdict import judge, ratios, wins
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.layers.compute_paths import PATHS
+from fg_plugin.layers.routed_cond_conv import RoutedCondConv
 
 DENSE = Setting(Geometry('dense', 4, 8, 3, 2, 1, 6), 2, channels_last=True)
 DEPTHWISE = Setting(Geometry('depthwise', 16, 16, 3, 1, 16, 6), 2, channels_last=False)

@@ -7,9 +7,10 @@ import numpy as np
 
 from fg_plugin.benchmark.geometries import Setting
 from fg_plugin.benchmark.layer_benchmark import CLOSER_LOOK, HOPELESS, MODES, Measurement
-from fg_plugin.benchmark.variants import CODE_DIM, HEAD_SPECS, MAX_MACS_RATIO, NUM_EXPERTS, RANK
+from fg_plugin.benchmark.variants import CODE_DIM, HEAD_SPECS, MAX_MACS_RATIO, RANK
 from fg_plugin.benchmark.verdict import TOLERANCE, ratios, wins
 from fg_plugin.layers.compute_paths import PATHS
+from fg_plugin.layers.routed_cond_conv import NUM_EXPERTS
 
 Peaks = Sequence[tuple[Setting, str, dict[str, int]]]
 

@@ -13,10 +13,10 @@ from fg_plugin.layers import FilterRepoConv, compute_paths
 from fg_plugin.layers.coefficient_heads import FullHead
 from fg_plugin.layers.coefficients import Coefficients
 from fg_plugin.layers.compute_paths import PATHS, ConvArguments
+from fg_plugin.layers.routed_cond_conv import NUM_EXPERTS
 
 CODE_DIM = 64
 RANK = 8
-NUM_EXPERTS = 4
 
 # A path with this many times the multiplications of the ordinary convolution is not run: no machine would choose it,
 # and its maps (for a depthwise layer: C times the output) may not fit into memory.

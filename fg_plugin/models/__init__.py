@@ -1,3 +1,4 @@
+from fg_plugin.models.adaptive_unet import CondConvUNet, SEUNet
 from fg_plugin.models.cifar_net import CIFARNet
 from fg_plugin.models.data_preprocessor import BatchDataPreprocessor
 from fg_plugin.models.heads import HeatmapHead, LinearClsHead
@@ -13,12 +14,14 @@ __all__ = [
     'VGG11',
     'BatchDataPreprocessor',
     'CIFARNet',
+    'CondConvUNet',
     'GaussianHeatmapCodec',
     'HeatmapHead',
     'ImageClassifier',
     'LandmarkDetector',
     'LinearClsHead',
     'MNISTNet',
+    'SEUNet',
     'SoftmaxHeatmapCodec',
     'TaskModel',
     'UNet',

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from timm.layers import SEModule
 from torch import Tensor, nn
 
-from fg_plugin.benchmark.networks import RoutedCondConv
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.convert_convs import replace_modules_
 from fg_plugin.layers import FilterRepoConv
+from fg_plugin.layers.routed_cond_conv import RoutedCondConv
 
 WIDTHS = (16, 32, 64, 64)
 

@@ -1,0 +1,39 @@
+"""UNets that adapt to their image in another way than by generated filters, to compare these with."""
+
+from mmengine.registry import MODELS
+from timm.layers import SEModule
+
+from fg_plugin.layers.routed_cond_conv import RoutedCondConv
+from fg_plugin.models.unet import UNet
+
+
+@MODELS.register_module()
+class SEUNet(UNet):
+    """``UNet`` with timm's squeeze-and-excitation module, of a quarter of the channels, at the end of each block.
+
+    Args:
+        n: As in ``UNet``.
+        in_channels: As in ``UNet``.
+        init_cfg: As in ``UNet``.
+    """
+
+    def __init__(self, n: int = 32, in_channels: int = 3, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(n, in_channels, init_cfg)
+        for block in (*self.down, *self.up):
+            block.add_module('attention', SEModule(n, rd_ratio=1 / 4))
+
+
+@MODELS.register_module()
+class CondConvUNet(UNet):
+    """``UNet`` with all but the first convolution mixed of four kernels by timm's ``CondConv2d``.
+
+    Args:
+        n: As in ``UNet``.
+        in_channels: As in ``UNet``.
+        init_cfg: As in ``UNet``.
+    """
+
+    def __init__(self, n: int = 32, in_channels: int = 3, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(n, in_channels, init_cfg)
+        for block in (*self.down[1:], *self.up):
+            block.conv = RoutedCondConv(block.conv)
