@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from fg_plugin.models import VGG11, CIFARNet, MNISTNet, UNet
+from fg_plugin.layers.routed_cond_conv import RoutedCondConv
+from fg_plugin.models import VGG11, CIFARNet, CondConvUNet, MNISTNet, SEUNet, UNet
 
 
 def conv_shapes(net, x):
@@ -36,6 +37,43 @@ def test_table_8(n):
     shapes, (features,) = conv_shapes(UNet(n), torch.rand(2, 3, 64, 64))
     assert shapes == [(side, n) for side in (64, 32, 16, 8, 4, 8, 16, 32, 64)]
     assert features.shape == (2, n, 64, 64)
+
+
+@pytest.mark.parametrize('build', [SEUNet, CondConvUNet])
+def test_adaptive_unets_compute_each_image_by_itself(build):
+    net = build(8).eval()
+    images = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        (features,) = net(images)
+        alone = torch.cat([net(image[None])[0] for image in images])
+    assert features.shape == (3, 8, 32, 32)
+    torch.testing.assert_close(features, alone)
+
+
+def test_se_unet_scales_the_channels_of_every_block():
+    net = SEUNet(8).eval()
+    blocks = [*net.down, *net.up]
+    assert [list(dict(block.named_children())) for block in blocks] == [['conv', 'norm', 'act', 'attention']] * 9
+    x = torch.rand(1, 3, 32, 32)
+    block = net.down[0]
+    with torch.no_grad():
+        plain = block.act(block.norm(block.conv(x)))
+        scale = block(x) / plain
+    assert torch.allclose(scale, scale.mean((2, 3), keepdim=True).expand_as(scale), atol=1e-5)
+    assert (scale > 0).all()
+    assert (scale < 1).all()
+
+
+def test_condconv_unet_mixes_kernels_in_all_convolutions_but_the_first():
+    net = CondConvUNet(8)
+    assert [type(block.conv) for block in (*net.down, *net.up)] == [nn.Conv2d] + [RoutedCondConv] * 8
+    conv = net.down[1].conv
+    x = torch.rand(2, 8, 32, 32)
+    with torch.no_grad():
+        routing = torch.sigmoid(conv.routing_fn(x.mean((2, 3))))
+        kernels = torch.einsum('be,ek->bk', routing, conv.conv.weight).view(2, 8, 8, 3, 3)
+        slow = [nn.functional.conv2d(x[i : i + 1], kernels[i], stride=2, padding=1) for i in range(2)]
+        torch.testing.assert_close(conv(x), torch.cat(slow))
 
 
 @pytest.mark.parametrize('batch_norm', [False, True])
