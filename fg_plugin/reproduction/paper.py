@@ -176,6 +176,8 @@ TABLES = {
             'Model32': 'unet_mtfl',
             'Model43': 'unet43_mtfl',
             'Model64': 'unet64_mtfl',
+            'Model32 + SE': 'unet_mtfl_se',
+            'Model32 + CondConv': 'unet_mtfl_condconv',
             'FG of the paper': 'fg_unet_mtfl',
             'light FG (full)': 'fg_unet_mtfl_light',
             'light FG (residual)': 'fg_unet_mtfl_residual',
