@@ -50,8 +50,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('tables', nargs='+', choices=[*TABLES, *FIGURES, 'all'], help='which tables and figures')
     parser.add_argument('--seeds', type=int, nargs='+', help='seeds to train (default: 0, 1, ... as many as needed)')
     parser.add_argument('--epochs', type=int, help="another number of epochs than the configs'")
-    parser.add_argument('--report', action='store_true', help='train nothing')
-    parser.add_argument('--costs', action='store_true', help='measure MACs and times of the networks of the tables')
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument('--report', action='store_true', help='train and measure nothing')
+    mode.add_argument('--costs', action='store_true', help='measure MACs and times of the networks of the tables')
     parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
     parser.add_argument(
         '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6 and worst'

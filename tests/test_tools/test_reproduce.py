@@ -43,6 +43,12 @@ def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
     assert reproduce('fig5', '--dry-run', '--epochs', '20').splitlines() == ['fg_mnist_nenc20_s5/seed0']
 
 
+def test_a_report_measures_nothing(reproduce, capsys):
+    with pytest.raises(SystemExit):
+        reproduce('faces', '--report', '--costs')
+    assert 'argument --costs: not allowed with argument --report' in capsys.readouterr().err
+
+
 def test_relative_folders_are_those_of_the_caller(monkeypatch, tmp_path):
     seen = []
 

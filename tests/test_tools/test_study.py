@@ -35,6 +35,7 @@ def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
     [
         (['cost', '--data', 'mnist_turned'], 'invalid choice'),
         (['warm', '--data', 'mnist'], 'MNIST is incomplete'),
+        (['cost', '--costs', '--report'], 'argument --report: not allowed with argument --costs'),
         (
             ['cost', '--arms', 'static', 'warm_full'],
             "--arms should be networks of cost, but got warm_full, of ['warm']",
