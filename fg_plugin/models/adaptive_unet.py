@@ -1,5 +1,7 @@
 """UNets that adapt to their image in another way than by generated filters, to compare these with."""
 
+from typing import Any
+
 from mmengine.registry import MODELS
 from timm.layers import SEModule
 
@@ -12,15 +14,14 @@ class SEUNet(UNet):
     """``UNet`` with timm's squeeze-and-excitation module, of a quarter of the channels, at the end of each block.
 
     Args:
-        n: As in ``UNet``.
-        in_channels: As in ``UNet``.
-        init_cfg: As in ``UNet``.
+        *args: As in ``UNet``.
+        **kwargs: As in ``UNet``.
     """
 
-    def __init__(self, n: int = 32, in_channels: int = 3, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(n, in_channels, init_cfg)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for block in (*self.down, *self.up):
-            block.add_module('attention', SEModule(n, rd_ratio=1 / 4))
+            block.add_module('attention', SEModule(block.conv.out_channels, rd_ratio=1 / 4))
 
 
 @MODELS.register_module()
@@ -28,12 +29,11 @@ class CondConvUNet(UNet):
     """``UNet`` with all but the first convolution mixed of four kernels by timm's ``CondConv2d``.
 
     Args:
-        n: As in ``UNet``.
-        in_channels: As in ``UNet``.
-        init_cfg: As in ``UNet``.
+        *args: As in ``UNet``.
+        **kwargs: As in ``UNet``.
     """
 
-    def __init__(self, n: int = 32, in_channels: int = 3, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(n, in_channels, init_cfg)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         for block in (*self.down[1:], *self.up):
             block.conv = RoutedCondConv(block.conv)
