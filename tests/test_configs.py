@@ -12,7 +12,7 @@ import fg_plugin.registration  # noqa: F401
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(path.name for path in CONFIGS.glob('*.py'))
-SLOW = {'cifar10', 'vgg11', 'unet43', 'unet64', 'unet_mtfl'}
+SLOW = {'cifar10', 'vgg11', 'unet43', 'unet64', 'unet72', 'unet_mtfl'}
 TWINS = {
     'demo_digits.py': 'demo_digits_baseline.py',
     'demo_unet_faces.py': 'demo_unet_faces_baseline.py',
@@ -29,6 +29,8 @@ TWINS = {
     'fg_unet_mtfl_align.py': 'unet_mtfl_align.py',
     'fg_unet_mtfl_light.py': 'unet_mtfl.py',
     'fg_unet_mtfl_lowrank.py': 'unet_mtfl.py',
+    'fg_unet_mtfl_no_reconstruction.py': 'unet_mtfl.py',
+    'fg_unet_mtfl_quarter.py': 'unet_mtfl.py',
     'fg_unet_mtfl_residual.py': 'unet_mtfl.py',
 }
 

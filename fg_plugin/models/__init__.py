@@ -1,4 +1,4 @@
-from fg_plugin.models.adaptive_unet import CondConvUNet, SEUNet
+from fg_plugin.models.adaptive_unet import CondConvUNet, InputCodesUNet, SEUNet, StemCodesUNet
 from fg_plugin.models.cifar_net import CIFARNet
 from fg_plugin.models.data_preprocessor import BatchDataPreprocessor
 from fg_plugin.models.heads import HeatmapHead, LinearClsHead
@@ -18,11 +18,13 @@ __all__ = [
     'GaussianHeatmapCodec',
     'HeatmapHead',
     'ImageClassifier',
+    'InputCodesUNet',
     'LandmarkDetector',
     'LinearClsHead',
     'MNISTNet',
     'SEUNet',
     'SoftmaxHeatmapCodec',
+    'StemCodesUNet',
     'TaskModel',
     'UNet',
 ]

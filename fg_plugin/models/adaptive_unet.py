@@ -1,10 +1,14 @@
-"""UNets that adapt to their image in another way than by generated filters, to compare these with."""
+"""UNets that adapt to their image without an autoencoder, to compare its generated filters with."""
 
 from typing import Any
 
 from mmengine.registry import MODELS
 from timm.layers import SEModule
+from torch import Tensor
 
+from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.layers import FilterRepoConv
+from fg_plugin.layers.feature_codes import FeatureCode, InputConditionedConv
 from fg_plugin.layers.routed_cond_conv import RoutedCondConv
 from fg_plugin.models.unet import UNet
 
@@ -37,3 +41,40 @@ class CondConvUNet(UNet):
         super().__init__(*args, **kwargs)
         for block in (*self.down[1:], *self.up):
             block.conv = RoutedCondConv(block.conv)
+
+
+@MODELS.register_module()
+class InputCodesUNet(UNet):
+    """``UNet`` with generated filters, static at the start, whose codes of length n come from each layer's input.
+
+    Args:
+        *args: As in ``UNet``.
+        **kwargs: As in ``UNet``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for block in (*self.down, *self.up):
+            block.conv = InputConditionedConv(block.conv, block.conv.out_channels, init='preserve')
+
+
+@MODELS.register_module()
+class StemCodesUNet(UNet):
+    """``UNet`` whose first block gives the code, of length n, for the filters of all others, static at the start.
+
+    Args:
+        *args: As in ``UNet``.
+        **kwargs: As in ``UNet``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        stem: Any = self.down[0]
+        code_dim = stem.conv.out_channels
+        self.code = FeatureCode(code_dim, code_dim)
+        for block in (*self.down[1:], *self.up):
+            block.conv = FilterRepoConv.from_conv(block.conv, code_dim=code_dim, head='full', init='preserve')
+
+    def _after_stem(self, x: Tensor) -> Tensor:
+        with conditioning_scope(Conditioning(self, (self.code(x),))):
+            return super()._after_stem(x)

@@ -42,11 +42,14 @@ class UNet(BaseModule):
                 f'The height and width of the image should be multiples of 16, but got {height}x{width}. '
                 f'{fitting[0]}x{fitting[1]} would work.'
             )
+        return (self._after_stem(self.down[0](x)),)
+
+    def _after_stem(self, x: Tensor) -> Tensor:
+        """Map the features of the first block to those of the last one, both ``(B, n, H, W)``."""
         skips = []
-        for block in self.down:
-            x = block(x)
+        for block in self.down[1:]:
             skips.append(x)
-        skips.pop()
+            x = block(x)
         for block in self.up:
             x = block(torch.cat([self.upsample(x), skips.pop()], dim=1))
-        return (x,)
+        return x

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fg_plugin.conditioning import Conditioning, conditioning_scope
 from fg_plugin.convert_convs import replace_modules_
 from fg_plugin.layers import FilterRepoConv
+from fg_plugin.layers.feature_codes import FeatureCode, InputConditionedConv
 from fg_plugin.layers.routed_cond_conv import RoutedCondConv
 
 WIDTHS = (16, 32, 64, 64)
@@ -69,24 +70,6 @@ class UnitNorm(nn.Module):
         return F.normalize(vectors, dim=1)
 
 
-class InputConditioned(nn.Module):
-    """A generated-filter layer whose code is computed from its own input instead of by an autoencoder.
-
-    Args:
-        conv: The convolution to take the place of.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.code = _code(conv.in_channels)
-        self.conv = _generated(conv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x`` (B, C, H, W) with filters generated from its mean over the pixels."""
-        with conditioning_scope(Conditioning(self, (self.code(x.mean((2, 3))),))):
-            return self.conv(x)
-
-
 class StemConditioned(nn.Module):
     """A network whose first block stays as it is, and gives the code for the filters of all others.
 
@@ -98,14 +81,14 @@ class StemConditioned(nn.Module):
         super().__init__()
         self.net = net
         width = net.blocks[0][0].out_channels  # type: ignore[index]
-        self.code = _code(width)
+        self.code = FeatureCode(width, CODE_DIM)
         convs = [module for module in net.blocks[1:].modules() if isinstance(module, nn.Conv2d)]
         replace_modules_(net, {conv: _generated(conv) for conv in convs})
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
         stem = self.net.blocks[0](x)
-        with conditioning_scope(Conditioning(self, (self.code(stem.mean((2, 3))),))):
+        with conditioning_scope(Conditioning(self, (self.code(stem),))):
             return self.net.classifier(self.net.blocks[1:](stem).mean((2, 3)))
 
 
@@ -117,7 +100,7 @@ def with_condconv(net: StudyNet) -> StudyNet:
 
 def with_input_codes(net: nn.Module) -> nn.Module:
     """Return ``net`` with generated filters whose codes come from each layer's input."""
-    _replace_convs_(net, InputConditioned)
+    _replace_convs_(net, lambda conv: InputConditionedConv(conv, CODE_DIM, init='orthogonal'))
     return net
 
 
@@ -150,13 +133,6 @@ def count_parameters(net: nn.Module) -> int:
 
 def _generated(conv: nn.Conv2d) -> FilterRepoConv:
     return FilterRepoConv.from_conv(conv, code_dim=CODE_DIM, head='full', init='orthogonal')
-
-
-def _code(channels: int) -> nn.Sequential:
-    code = nn.Sequential(nn.Linear(channels, CODE_DIM), nn.LeakyReLU())
-    nn.init.kaiming_normal_(code[0].weight, nonlinearity='leaky_relu')  # type: ignore[arg-type]
-    nn.init.zeros_(code[0].bias)  # type: ignore[arg-type]
-    return code
 
 
 def _replace_convs_(model: nn.Module, build: Callable[[nn.Conv2d], nn.Module]) -> None:

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from fg_plugin.layers import FilterRepoConv
 from fg_plugin.layers.routed_cond_conv import RoutedCondConv
-from fg_plugin.models import VGG11, CIFARNet, CondConvUNet, MNISTNet, SEUNet, UNet
+from fg_plugin.models import VGG11, CIFARNet, CondConvUNet, InputCodesUNet, MNISTNet, SEUNet, StemCodesUNet, UNet
 
 
 def conv_shapes(net, x):
@@ -39,7 +40,7 @@ def test_table_8(n):
     assert features.shape == (2, n, 64, 64)
 
 
-@pytest.mark.parametrize('build', [SEUNet, CondConvUNet])
+@pytest.mark.parametrize('build', [SEUNet, CondConvUNet, InputCodesUNet, StemCodesUNet])
 def test_adaptive_unets_compute_each_image_by_itself(build):
     net = build(8).eval()
     images = torch.rand(3, 3, 32, 32)
@@ -74,6 +75,62 @@ def test_condconv_unet_mixes_kernels_in_all_convolutions_but_the_first():
         kernels = torch.einsum('be,ek->bk', routing, conv.conv.weight).view(2, 8, 8, 3, 3)
         slow = [nn.functional.conv2d(x[i : i + 1], kernels[i], stride=2, padding=1) for i in range(2)]
         torch.testing.assert_close(conv(x), torch.cat(slow))
+
+
+@pytest.mark.parametrize(('build', 'num_convs'), [(InputCodesUNet, 9), (StemCodesUNet, 8)])
+def test_unets_with_their_own_codes_start_static(build, num_convs):
+    torch.manual_seed(0)
+    static = UNet(8).eval().double()
+    torch.manual_seed(0)
+    net = build(8).eval().double()
+    convs = [module for module in net.modules() if isinstance(module, FilterRepoConv)]
+    assert len(convs) == num_convs
+    repositories = iter(convs)
+    for plain in [module for module in static.modules() if isinstance(module, nn.Conv2d)][9 - num_convs :]:
+        torch.testing.assert_close(next(repositories).weight, plain.weight)
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), static(images))
+
+
+def random_heads_(net):
+    for module in net.modules():
+        if isinstance(module, FilterRepoConv):
+            nn.init.normal_(module.coefficient_head.linear.weight, std=0.1)
+
+
+def slow_generated_conv(layer, x, code):
+    """One image's convolution, by the filters that are written out."""
+    coefficients = layer.coefficient_head.linear(code).view(layer.out_channels, layer.num_base_filters)
+    filters = torch.einsum('nm,mchw->nchw', coefficients, layer.weight)
+    return nn.functional.conv2d(x, filters, stride=layer.stride, padding=layer.padding)
+
+
+def test_input_codes_unet_computes_each_layers_code_from_its_input():
+    net = InputCodesUNet(8).double()
+    random_heads_(net)
+    conv = net.down[1].conv
+    x = torch.rand(2, 8, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        codes = nn.functional.leaky_relu(x.mean((2, 3)) @ conv.code[0].weight.T + conv.code[0].bias)
+        slow = [slow_generated_conv(conv.conv, x[i : i + 1], codes[i : i + 1]) for i in range(2)]
+        torch.testing.assert_close(conv(x), torch.cat(slow))
+
+
+def test_stem_codes_unet_computes_all_codes_from_its_first_block():
+    net = StemCodesUNet(8).eval().double()
+    random_heads_(net)
+    calls = []
+    for block in (*net.down[1:], *net.up):
+        block.conv.register_forward_hook(lambda layer, args, out: calls.append((layer, args[0], out)))
+    images = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    with torch.no_grad():
+        net(images)
+        stem = net.down[0](images)
+        code = nn.functional.leaky_relu(stem.mean((2, 3)) @ net.code[0].weight.T + net.code[0].bias)
+        assert [layer for layer, _, _ in calls] == [block.conv for block in (*net.down[1:], *net.up)]
+        for layer, x, out in calls:
+            torch.testing.assert_close(out, slow_generated_conv(layer, x, code))
 
 
 @pytest.mark.parametrize('batch_norm', [False, True])

@@ -38,7 +38,7 @@ def test_missing_runs_are_listed_seed_by_seed(reproduce, tmp_path):
     assert (
         reproduce('table1', '--dry-run', '--seeds', '7', '--epochs', '3').splitlines()[0] == 'mnist_baseline-3ep/seed7'
     )
-    assert len(reproduce('all', '--dry-run').splitlines()) == 6 * 5 + 12 * 3 + 5 * 3
+    assert len(reproduce('all', '--dry-run').splitlines()) == 6 * 5 + 17 * 3 + 5 * 3
     # As many epochs as the config has are no other run.
     assert reproduce('fig5', '--dry-run', '--epochs', '20').splitlines() == ['fg_mnist_nenc20_s5/seed0']
 
