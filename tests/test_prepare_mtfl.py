@@ -104,6 +104,21 @@ def test_another_seed_changes_split_and_angles(run):
         assert first['test'].tolist() != other['test'].tolist()
 
 
+def test_stronger_rotations_turn_the_same_faces_further(run):
+    out, strong = run(), run('--angles', '60', '90', out='strong')
+    assert (out / 'align.npz').read_bytes() == (strong / 'align.npz').read_bytes()
+    with np.load(out / 'rot.npz') as first, np.load(strong / 'rot.npz') as other:
+        assert first['test'].tolist() == other['test'].tolist()
+        expected = np.sign(first['angles']) * (60 + np.abs(first['angles']) * 30 / 45)
+        np.testing.assert_allclose(other['angles'], expected)
+
+
+@pytest.mark.parametrize('angles', [('-1', '45'), ('45', '45'), ('0', '181'), ('nan', '45')])
+def test_angles_out_of_range(run, angles):
+    with pytest.raises(SystemExit, match=r'error: --angles should be 0 <= LEAST < LARGEST <= 180, but got '):
+        run('--angles', *angles)
+
+
 @pytest.mark.parametrize('file', [1, 2])
 def test_interrupted_while_writing_the_old_files_stay(run, tool, monkeypatch, file):
     out = run()
@@ -127,11 +142,14 @@ def test_interrupted_while_writing_the_old_files_stay(run, tool, monkeypatch, fi
 def test_corrupt_image_stops(run, mtfl_root, workers):
     path = mtfl_root / 'net_7876/3.jpg'
     path.write_bytes(path.read_bytes()[:3000])
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with pytest.raises(SystemExit, match=re.escape(f'error: corrupt image {path}: ')) as caught:
         run(f'--workers={workers}')
-    # A progress bar left to the garbage collector keeps its thread, and can block the next one.
-    assert threading.active_count() <= threads
+    # A progress bar left to the garbage collector keeps its thread, and can block the next one. A stopped one is told
+    # to end, and not waited for.
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
     assert 'Restore the image, or pass --skip-corrupt' in str(caught.value)
 
 

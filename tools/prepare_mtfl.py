@@ -29,7 +29,7 @@ from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annota
 from fg_plugin.image_decoding import UndecodableImageError, decode_image
 
 URL = 'http://mmlab.ie.cuhk.edu.hk/projects/TCDCN/data/MTFL.zip'
-MAX_ANGLE = 45.0
+ANGLES = (0.0, 45.0)
 SHEET_IMAGES = 24
 _DEMO = 'configs/demo_unet_faces.py'
 
@@ -49,6 +49,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument('--download', action='store_true', help='download the official archive when it is missing')
     parser.add_argument('--skip-corrupt', action='store_true', help='leave out unusable images instead of stopping')
     parser.add_argument('--seed', type=int, default=0, help='of the split and of the rotations of D-Rot')
+    parser.add_argument(
+        '--angles',
+        type=float,
+        nargs=2,
+        default=ANGLES,
+        metavar=('LEAST', 'LARGEST'),
+        help='degrees that a face of D-Rot is rotated by, to either side; the split stays',
+    )
     parser.add_argument('--test-size', type=int, default=1000, help='images in the test set')
     parser.add_argument('--workers', type=int, default=2, help='processes')
     return parser.parse_args(arguments)
@@ -67,8 +75,11 @@ def prepare(args: argparse.Namespace) -> None:
 
     Raises:
         FileNotFoundError: If annotations or images are missing.
-        ValueError: If an annotation is malformed, an image is unusable, or ``test_size`` is out of range.
+        ValueError: If an annotation is malformed, an image is unusable, or ``test_size`` or ``angles`` is out of range.
     """
+    least, largest = args.angles
+    if not 0 <= least < largest <= 180:
+        raise ValueError(f'--angles should be 0 <= LEAST < LARGEST <= 180, but got {least:g} {largest:g}')
     if args.workers < 1:
         raise ValueError(f'--workers should be at least 1, but got {args.workers}')
     try:
@@ -82,7 +93,8 @@ def prepare(args: argparse.Namespace) -> None:
         raise ValueError(f'--test-size should be in [1, {len(annotations) - 1}], but got {args.test_size}')
     # Drawn for every annotated face before any is skipped, so that a corrupt image changes no other.
     generator = np.random.default_rng(args.seed)
-    angles = generator.uniform(-MAX_ANGLE, MAX_ANGLE, len(annotations))
+    angles = generator.uniform(-largest, largest, len(annotations))
+    angles = np.sign(angles) * least + angles * ((largest - least) / largest)
     is_test = np.zeros(len(annotations), dtype=bool)
     is_test[generator.permutation(len(annotations))[: args.test_size]] = True
 
