@@ -24,7 +24,8 @@ class MTFLLandmarks(InMemoryDataset):
 
     Args:
         data_root: Folder with ``align.npz`` and ``rot.npz``.
-        variant: 'align' for D-Align, or 'rot' for D-Rot: every image of D-Align rotated by up to 45 degrees.
+        variant: 'align' for D-Align, or 'rot' for D-Rot: every image of D-Align rotated, by up to 45 degrees unless the
+            files were made with other ``--angles``.
         split: 'train', 'val' (held out of the training set) or 'test'; the same faces in both variants.
         val_size: Number of training images held out as 'val'; 'train' excludes them.
         transforms, indices, num_images: See :class:`InMemoryDataset`.
