@@ -180,7 +180,7 @@ TABLES = {
             'Model32 + SE': 'unet_mtfl_se',
             'Model32 + CondConv': 'unet_mtfl_condconv',
             'FG of the paper': 'fg_unet_mtfl',
-            '... without reconstruction': 'fg_unet_mtfl_no_reconstruction',
+            'FG of the paper, no reconstruction': 'fg_unet_mtfl_no_reconstruction',
             'FG, codes from the first block': 'unet_mtfl_stem_codes',
             "FG, codes from each layer's input": 'unet_mtfl_input_codes',
             'light FG (full)': 'fg_unet_mtfl_light',
