@@ -51,16 +51,18 @@ def draw_bars_by_row(cells: Sequence[Cell], table: Table) -> Figure:
         table: Their table.
     """
     rows = list(dict.fromkeys(cell.row for cell in cells if cell.values))
-    figure = _figure(len(rows), table.title)
-    for axes, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows, strict=True):
+    bars = len({cell.column for cell in cells if cell.values})
+    figure = _figure(len(rows), table.title, height=max(4.0, 1.2 + 0.25 * bars))
+    for axes, row in zip(figure.subplots(1, len(rows), squeeze=False, sharey=True)[0], rows, strict=True):
         of_row = [cell for cell in cells if cell.row == row and cell.values]
-        names = [f'{cell.column}\n({_trained(len(cell.values), cell.epochs, table)})' for cell in of_row]
+        names = [f'{cell.column} ({_trained(len(cell.values), cell.epochs, table)})' for cell in of_row]
         axes.barh(names, [cell.mean or 0.0 for cell in of_row], alpha=0.6)
         for place, cell in enumerate(of_row):
             axes.plot(list(cell.values.values()), [place] * len(cell.values), 'k.')
         axes.set(title=row, xlabel=f'{table.measure} (%)')
-        axes.invert_yaxis()
         axes.grid(axis='x', alpha=0.3)
+    # Shared by all panels.
+    axes.invert_yaxis()
     return figure
 
 
@@ -105,7 +107,7 @@ def _trained(count: int, epochs: int | None, table: Table) -> str:
     return f'n = {count}, {schedule(epochs, table.epochs)} epochs'
 
 
-def _figure(panels: int, title: str) -> Figure:
-    figure = Figure(figsize=(5.5 * panels, 4), dpi=110, layout='constrained')
+def _figure(panels: int, title: str, height: float = 4.0) -> Figure:
+    figure = Figure(figsize=(5.5 * panels, height), dpi=110, layout='constrained')
     figure.suptitle(textwrap.fill(title, 55 * panels))
     return figure

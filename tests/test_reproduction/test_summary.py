@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -141,3 +142,18 @@ def test_bars_by_row_show_every_seed(keep):
     assert [first.get_title(), second.get_title()] == ['first', 'last']
     assert [bar.get_width() for bar in second.patches] == [91.0, 95.0]
     assert [list(line.get_xdata()) for line in second.lines] == [[90.0, 92.0], [95.0]]
+    # The first is at the top, as in the table.
+    assert first.get_ylim()[0] > first.get_ylim()[1]
+
+
+def test_names_of_many_bars_do_not_overlap(keep):
+    columns = {f'network {number}': f'net{number}' for number in range(14)}
+    for net in columns.values():
+        results = keep(net, 0, 50.0, 90.0)
+    table = TABLE._replace(columns=columns)
+    figure = draw_bars_by_row(cells(table, results), table)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert len(boxes) == len(columns)
+    for box, following in pairwise(boxes):
+        assert box.y0 > following.y1
