@@ -57,8 +57,9 @@ def draw_bars_by_row(cells: Sequence[Cell], table: Table) -> Figure:
         of_row = [cell for cell in cells if cell.row == row and cell.values]
         names = [f'{cell.column} ({_trained(len(cell.values), cell.epochs, table)})' for cell in of_row]
         axes.barh(names, [cell.mean or 0.0 for cell in of_row], alpha=0.6)
-        for place, cell in enumerate(of_row):
-            axes.plot(list(cell.values.values()), [place] * len(cell.values), 'k.')
+        # By name, not by place: the panels share their bars, and a row may lack one.
+        for name, cell in zip(names, of_row, strict=True):
+            axes.plot(list(cell.values.values()), [name] * len(cell.values), 'k.')
         axes.set(title=row, xlabel=f'{table.measure} (%)')
         axes.grid(axis='x', alpha=0.3)
     # Shared by all panels.
