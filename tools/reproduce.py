@@ -7,6 +7,7 @@
     python tools/reproduce.py fig6               # work_dirs/reproduce/fig6.png: MTFL's faces must not be passed on
     python tools/reproduce.py faces --costs      # also MACs and times of its networks, on an idle machine
     python tools/reproduce.py worst --epochs 5   # the test faces with the largest errors, for runs with a checkpoint
+    python tools/reproduce.py unseen             # errors on faces rotated further, for runs of faces with a checkpoint
 
 Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
 anew by each call, holds all tables.
@@ -29,11 +30,19 @@ from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_f
 from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, cells_of_other_schedules, chosen_runs
 from fg_plugin.reproduction.targets import targets_page
+from fg_plugin.reproduction.unseen_rotations import (
+    UNSEEN_ROTATIONS,
+    draw_unseen_rotations,
+    load_unseen_rotations,
+    measure_unseen_rotations,
+    result_path,
+    unseen_rotations_page,
+)
 from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
 from fg_plugin.visualization.figures import save_figure
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ('fig5', 'fig6', 'worst')
+FIGURES = ('fig5', 'fig6', 'worst', 'unseen')
 INTRODUCTION = """# Results beside the paper's
 
 Made by `python tools/reproduce.py` from the logs in `results/runs`: each run's `metrics.json` holds its command, seed,
@@ -55,7 +64,13 @@ def parse_args() -> argparse.Namespace:
     mode.add_argument('--costs', action='store_true', help='measure MACs and times of the networks of the tables')
     parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
     parser.add_argument(
-        '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6 and worst'
+        '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6, worst and unseen'
+    )
+    parser.add_argument(
+        '--mtfl-unseen-dir',
+        type=Path,
+        default=ROOT / 'data' / 'mtfl_64_unseen',
+        help='MTFL as prepared with --angles 45 60, for unseen',
     )
     parser.add_argument('--mtfl-root', type=Path, default=ROOT / 'data' / 'MTFL', help='official MTFL, for worst')
     parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
@@ -89,6 +104,8 @@ def main(args: argparse.Namespace) -> None:
             print(args.work_dirs / 'fig6.png')
         if 'worst' in selected:
             show_worst_faces(args)
+        if 'unseen' in selected:
+            measure_on_unseen_rotations(args)
         if args.costs:
             for table in tables:
                 costs = {'columns': costs_by_column(TABLES[table], ROOT / 'configs'), **environment()}
@@ -99,19 +116,36 @@ def main(args: argparse.Namespace) -> None:
 
 def show_worst_faces(args: argparse.Namespace) -> None:
     """Describe the worst faces of every MTFL run whose checkpoint is there."""
+    for name in runs_with_checkpoints('worst', 'The worst faces', 'fig3', args):
+        print(describe_worst_faces(name, ROOT, args.work_dirs, args.mtfl_root, args.mtfl_dir, args.results), flush=True)
+
+
+def measure_on_unseen_rotations(args: argparse.Namespace) -> None:
+    """Test every run of ``faces`` whose checkpoint is there and that was not tested yet."""
+    for name in runs_with_checkpoints('unseen', 'The unseen rotations', 'faces', args):
+        if not result_path(name, args.results).is_file():
+            data = (args.mtfl_dir, args.mtfl_unseen_dir)
+            print(measure_unseen_rotations(name, ROOT, args.work_dirs, *data, args.results), flush=True)
+
+
+def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Namespace) -> list[RunName]:
+    """Return the finished runs of a table whose checkpoints are there.
+
+    Raises:
+        FileNotFoundError: If there is none although ``figure`` was asked for by its name: 'all' may meet only runs that
+            were made elsewhere.
+    """
     names = [
         name
-        for name in wanted(['fig3'], args.seeds, args.epochs)
+        for name in wanted([table], args.seeds, args.epochs)
         if is_finished(name, args.results / 'runs') and (args.work_dirs / name.folder).is_dir()
     ]
-    # 'all' may meet only runs that were made elsewhere.
-    if not names and 'worst' in args.tables:
+    if not names and figure in args.tables:
         raise FileNotFoundError(
-            f'The worst faces need a finished run of MTFL with its checkpoint in {args.work_dirs}, but there is none '
-            f'for these --seeds and --epochs: train one first (table3).'
+            f'{what} need a finished run of {table} with its checkpoint in {args.work_dirs}, but there is none for '
+            f'these --seeds and --epochs: train one first.'
         )
-    for name in names:
-        print(describe_worst_faces(name, ROOT, args.work_dirs, args.mtfl_root, args.mtfl_dir, args.results), flush=True)
+    return names
 
 
 def wanted(tables: list[str], seeds: list[int] | None, epochs: int | None) -> list[RunName]:
@@ -150,6 +184,10 @@ def report(results: Path) -> None:
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
     sections.append(figure5_page(results, remarks.get('fig5', '')))
     sections.append(worst_faces_page(results, remarks.get('worst', '')))
+    unseen = load_unseen_rotations(results)
+    if unseen:
+        save_figure(draw_unseen_rotations(unseen), results / f'{UNSEEN_ROTATIONS}.png')
+        sections.append(unseen_rotations_page(unseen, results.name, remarks.get('unseen', '')))
     studies = results / 'studies.md'
     # Its pictures lie beside it, one folder below RESULTS.md.
     page = studies.read_text() if studies.is_file() else ''

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 from fg_plugin.benchmark.layer_benchmark import HOPELESS, MODES
 from fg_plugin.benchmark.model_benchmark import ModelMeasurement, ModelSetting
 from fg_plugin.benchmark.networks import REFERENCE
-from fg_plugin.benchmark.report import CLOCK_TITLES, markdown_table
+from fg_plugin.benchmark.report import CLOCK_TITLES
 from fg_plugin.benchmark.verdict import ratios
 from fg_plugin.layers.routed_cond_conv import NUM_EXPERTS
+from fg_plugin.markdown import markdown_table
 
 MODE_TITLES = {
     'inference': 'Inference: forward without gradients',

@@ -11,6 +11,7 @@ from fg_plugin.benchmark.variants import CODE_DIM, HEAD_SPECS, MAX_MACS_RATIO, R
 from fg_plugin.benchmark.verdict import TOLERANCE, ratios, wins
 from fg_plugin.layers.compute_paths import PATHS
 from fg_plugin.layers.routed_cond_conv import NUM_EXPERTS
+from fg_plugin.markdown import markdown_table
 
 Peaks = Sequence[tuple[Setting, str, dict[str, int]]]
 
@@ -211,9 +212,3 @@ def _format_name(channels_last: bool) -> str:
 
 def _range(values: Sequence[float]) -> str:
     return f'{np.median(values):.2f} ({min(values):.2f} to {max(values):.1f})'
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of Markdown."""
-    lines = [header, ['---'] * len(header), *rows]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)

@@ -1,20 +1,18 @@
 """The test faces with the largest landmark errors, and what they have in common."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
 from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.datasets.landmark_names import LANDMARK_NAMES
-from fg_plugin.datasets.mtfl import MTFLLandmarks
 from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annotations
-from fg_plugin.inference import load_model
+from fg_plugin.reproduction.faces import Faces, predict_faces
 from fg_plugin.reproduction.runs import RunName, last_checkpoint
 from fg_plugin.visualization.figures import save_figure
 from fg_plugin.visualization.landmark_grid import LandmarkRow, draw_landmark_grid
@@ -24,40 +22,6 @@ NUM_WORST = 10
 TOLERANCE = 10.0
 # In degrees; D-Rot rotates by up to 45.
 STRONG_ROTATION = 30.0
-
-_BATCH_SIZE = 100
-
-
-class Faces(NamedTuple):
-    """Test faces with predicted landmarks.
-
-    Attributes:
-        images: uint8 ``(n, C, H, W)``.
-        predicted: ``(n, K, 2)`` points (x, y) in pixels.
-        truth: ``(n, K, 2)`` points.
-        angles: Rotation of each face in degrees, ``(n,)``; zero in D-Align.
-        annotations: Their lines in MTFL's annotation file.
-    """
-
-    images: Tensor
-    predicted: Tensor
-    truth: Tensor
-    angles: Tensor
-    annotations: list[FaceAnnotation]
-
-    def distances(self, points: Tensor) -> Tensor:
-        """Return the distances of ``points`` (n, ..., 2) from all true landmarks, ``(n, ..., K)``, in percent.
-
-        They are relative to the distance of the true eye centres.
-        """
-        truth = self.truth.view(len(self.truth), *[1] * (points.ndim - 2), *self.truth.shape[1:])
-        interocular = torch.linalg.vector_norm(self.truth[:, 0] - self.truth[:, 1], dim=-1)
-        distances = torch.linalg.vector_norm(points.unsqueeze(-2) - truth, dim=-1)
-        return 100 * distances / interocular.view(-1, *[1] * (distances.ndim - 1))
-
-    def errors(self) -> Tensor:
-        """Return the error of each landmark, ``(n, K)``, in percent of the interocular distance."""
-        return self.distances(self.predicted).diagonal(dim1=1, dim2=2)
 
 
 def describe_worst_faces(
@@ -84,14 +48,16 @@ def describe_worst_faces(
     """
     checkpoint = last_checkpoint(name, work_dirs, results, 'The picture of the worst faces')
     config = root / 'configs' / f'{name.config}.py'
-    faces = _predict(config, checkpoint, mtfl_root, data_root)
+    faces = predict_faces(config, checkpoint, data_root)
+    by_name = {annotation.name: annotation for annotation in read_mtfl_annotations(mtfl_root / 'training.txt')}
+    annotations = [by_name[face] for face in faces.names]
     errors = faces.errors()
     worst = errors.amax(1).argsort(descending=True)[:NUM_WORST]
     summary: dict[str, Any] = {'config': name.config, 'seed': name.seed, 'epochs': name.epochs}
-    summary['faces'] = [_describe(faces, errors, int(index)) for index in worst]
+    summary['faces'] = [_describe(faces, errors, annotations, int(index)) for index in worst]
     summary['traits'] = {
         trait: {'worst': int(mask[worst].sum()), 'all': float(mask.double().mean())}
-        for trait, mask in traits(faces).items()
+        for trait, mask in traits(faces, annotations).items()
     }
     summary.update(test_faces=len(errors), **environment())
     stem = str(name.folder).replace('/', '-')
@@ -106,7 +72,7 @@ def describe_worst_faces(
     return out
 
 
-def traits(faces: Faces) -> dict[str, Tensor]:
+def traits(faces: Faces, annotations: Sequence[FaceAnnotation]) -> dict[str, Tensor]:
     """Return by trait which faces have it, ``(n,)``."""
     errors = faces.errors()
     landmark = errors.argmax(1)
@@ -114,8 +80,8 @@ def traits(faces: Faces) -> dict[str, Tensor]:
     to_others = faces.distances(faces.predicted)[places, landmark]
     to_others[places, landmark] = float('inf')
     attributes = {
-        trait: torch.tensor([annotation.attributes[trait] for annotation in faces.annotations])
-        for trait in faces.annotations[0].attributes
+        trait: torch.tensor([annotation.attributes[trait] for annotation in annotations])
+        for trait in annotations[0].attributes
     }
     found = {
         f'one landmark more than {TOLERANCE:.0f} % wrong': (errors > TOLERANCE).sum(1) == 1,
@@ -130,35 +96,15 @@ def traits(faces: Faces) -> dict[str, Tensor]:
     return found
 
 
-@torch.no_grad()
-def _predict(config: Path, checkpoint: Path, mtfl_root: Path, data_root: Path) -> Faces:
-    variant = Config.fromfile(config).test_dataloader.dataset.variant
-    data = MTFLLandmarks(str(data_root), variant, 'test')
-    annotations = {annotation.name: annotation for annotation in read_mtfl_annotations(mtfl_root / 'training.txt')}
-    with np.load(data_root / f'{variant}.npz') as archive:
-        places = archive['test']
-        names, angles = archive['names'][places].tolist(), archive['angles'][places]
-    loaded = load_model(config, checkpoint)
-    batches = data.images.split(_BATCH_SIZE)
-    predicted = torch.cat([loaded.answers(batch.float() / 255) for batch in batches])
-    return Faces(
-        data.images,
-        predicted.double(),
-        data.targets['landmarks'].double(),
-        torch.from_numpy(angles if variant == 'rot' else np.zeros_like(angles)),
-        [annotations[name] for name in names],
-    )
-
-
-def _describe(faces: Faces, errors: Tensor, index: int) -> dict[str, Any]:
+def _describe(faces: Faces, errors: Tensor, annotations: Sequence[FaceAnnotation], index: int) -> dict[str, Any]:
     landmark = int(errors[index].argmax())
     return {
-        'name': faces.annotations[index].name,
+        'name': annotations[index].name,
         'errors': {name: round(error, 2) for name, error in zip(LANDMARK_NAMES, errors[index].tolist(), strict=True)},
         'predicted': [round(value, 2) for value in faces.predicted[index, landmark].tolist()],
         'truth': [round(value, 2) for value in faces.truth[index, landmark].tolist()],
         'angle': round(float(faces.angles[index]), 1),
-        **faces.annotations[index].attributes,
+        **annotations[index].attributes,
     }
 
 

@@ -2,13 +2,12 @@
 
 import json
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fg_plugin.analysis.variation import COLLAPSE_THRESHOLD
-from fg_plugin.benchmark.report import markdown_table
+from fg_plugin.markdown import markdown_table, mean_and_std
 from fg_plugin.studies.arms import ARMS, STUDIES
 from fg_plugin.studies.cells import result_files
 from fg_plugin.studies.training import Recipe
@@ -152,21 +151,13 @@ def _collapsed(results: Results) -> str:
 
 
 def _mean(results: Results, key: str) -> str:
-    return _spread([result[key] for result in results.values() if key in result])
+    return mean_and_std([result[key] for result in results.values() if key in result])
 
 
 def _differences(results: Results, reference: Results, key: str, digits: int = 2) -> str:
     """Return the differences to the network of the same seed."""
     pairs = [(result, reference[seed]) for seed, result in results.items() if seed in reference]
-    return _spread([ours[key] - other[key] for ours, other in pairs if key in ours and key in other], '+', digits)
-
-
-def _spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
-    if not values:
-        return ''
-    # Plus zero, so that nothing is not negative.
-    mean = f'{round(statistics.fmean(values), digits) + 0.0:{sign}.{digits}f}'
-    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+    return mean_and_std([ours[key] - other[key] for ours, other in pairs if key in ours and key in other], '+', digits)
 
 
 def _without_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fg_plugin.reproduction.runs import RunError
+from fg_plugin.reproduction.unseen_rotations import result_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ INPUTS = ('remarks.json', 'fig5.json', 'fig5.png', 'studies.md', 'faces_costs.js
 @pytest.fixture
 def reproduce(monkeypatch, capsys, tmp_path):
     """Runs tools/reproduce.py on a copy of the results; returns what it prints."""
-    for folder in ('runs', 'worst'):
+    for folder in ('runs', 'worst', 'unseen_rotations'):
         shutil.copytree(ROOT / 'results' / folder, tmp_path / 'results' / folder)
     for name in INPUTS:
         shutil.copy(ROOT / 'results' / name, tmp_path / 'results')
@@ -66,9 +67,30 @@ def test_relative_folders_are_those_of_the_caller(monkeypatch, tmp_path):
     assert seen == [tmp_path / 'work', tmp_path / 'kept' / 'runs']
 
 
-def test_the_worst_faces_need_a_run_with_its_checkpoint(reproduce, tmp_path):
-    with pytest.raises(SystemExit, match=r'need a finished run of MTFL with its checkpoint in .*there is none'):
-        reproduce('worst', '--work-dirs', str(tmp_path / 'work_dirs'))
+@pytest.mark.parametrize(('figure', 'table'), [('worst', 'fig3'), ('unseen', 'faces')])
+def test_what_is_tested_again_needs_a_run_with_its_checkpoint(reproduce, tmp_path, figure, table):
+    with pytest.raises(SystemExit, match=rf'need a finished run of {table} with its checkpoint in .*there is none'):
+        reproduce(figure, '--work-dirs', str(tmp_path / 'work_dirs'))
+
+
+def test_runs_are_tested_on_unseen_rotations_once(reproduce, monkeypatch, tmp_path):
+    tested = []
+
+    def measure(name, root, work_dirs, data_root, unseen_root, results):
+        tested.append((str(name.folder), data_root.name, unseen_root.name))
+        return shutil.copy(next((ROOT / 'results' / 'unseen_rotations').rglob('*.json')), result_path(name, results))
+
+    monkeypatch.setattr('fg_plugin.reproduction.unseen_rotations.measure_unseen_rotations', measure)
+    shutil.rmtree(tmp_path / 'results' / 'unseen_rotations')
+    folder = tmp_path / 'results' / 'unseen_rotations' / 'unet_mtfl'
+    folder.mkdir(parents=True)
+    for name in ('unet_mtfl/seed0', 'unet_mtfl/seed1'):
+        (tmp_path / 'work_dirs' / name).mkdir(parents=True)
+    arguments = ('unseen', '--work-dirs', str(tmp_path / 'work_dirs'), '--mtfl-unseen-dir', 'further')
+    reproduce(*arguments, '--seeds', '1')
+    reproduce(*arguments)
+    data = ('mtfl_64', 'further')
+    assert tested == [('unet_mtfl/seed1', *data), ('unet_mtfl/seed0', *data)]
 
 
 def test_the_committed_pages_are_those_of_the_committed_runs(reproduce, tmp_path):

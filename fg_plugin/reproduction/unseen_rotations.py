@@ -1,0 +1,198 @@
+"""Landmark errors on faces that are rotated further than any in training."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from fg_plugin.atomic_write import write_text_atomically
+from fg_plugin.benchmark.environment import environment
+from fg_plugin.markdown import markdown_table, mean_and_std
+from fg_plugin.reproduction.faces import Faces, predict_faces
+from fg_plugin.reproduction.paper import TABLES
+from fg_plugin.reproduction.runs import RunName, last_checkpoint
+
+# Its columns are the networks to test; the first one is what the others are compared to.
+TABLE = TABLES['faces']
+UNSEEN_ROTATIONS = 'unseen_rotations'
+COMMAND = 'python tools/prepare_mtfl.py --mtfl-root data/MTFL --out-dir {} --angles 45 60'
+
+# Width of the bands of rotations in degrees.
+_BAND = 5
+
+Results = dict[int, dict[str, Any]]
+
+
+def result_path(name: RunName, results: Path) -> Path:
+    """Return the file of a run's errors."""
+    return results / UNSEEN_ROTATIONS / name.folder.with_suffix('.json')
+
+
+def check_unseen_data(unseen_root: Path) -> None:
+    """Raise an error that says how the faces are made if they are missing.
+
+    Raises:
+        FileNotFoundError: If ``unseen_root`` has no D-Rot.
+    """
+    if not (unseen_root / 'rot.npz').is_file():
+        raise FileNotFoundError(
+            f'The faces of unseen rotations are not prepared: {unseen_root / "rot.npz"} not found. Make them by '
+            f'{COMMAND.format(unseen_root)}'
+        )
+
+
+def measure_unseen_rotations(
+    name: RunName, root: Path, work_dirs: Path, data_root: Path, unseen_root: Path, results: Path
+) -> Path:
+    """Test a finished run on the test faces as D-Rot has them and rotated further.
+
+    Args:
+        name: The run.
+        root: The checkout.
+        work_dirs: Folder of the runs' work directories.
+        data_root: MTFL as prepared for training.
+        unseen_root: The same faces, all rotated further than any in ``data_root``.
+        results: Folder to write to.
+
+    Returns:
+        The file with its errors.
+
+    Raises:
+        FileNotFoundError: If the run's checkpoint or the data are missing.
+        ValueError: If the faces of ``unseen_root`` are others, or are not all rotated further.
+    """
+    checkpoint = last_checkpoint(name, work_dirs, results, 'The test on unseen rotations')
+    check_unseen_data(unseen_root)
+    config = root / 'configs' / f'{name.config}.py'
+    seen, unseen = (predict_faces(config, checkpoint, folder) for folder in (data_root, unseen_root))
+    least, largest = float(unseen.angles.abs().min()), float(seen.angles.abs().max())
+    if least < largest or unseen.names != seen.names:
+        wrong = f'rotated by {least:.1f} degrees or more' if unseen.names == seen.names else 'other faces'
+        raise ValueError(
+            f'{unseen_root} should hold the test faces of {data_root}, all rotated by more than its {largest:.1f} '
+            f'degrees, but holds {wrong}. Make it by {COMMAND.format(unseen_root)}'
+        )
+    summary = {
+        **name._asdict(),
+        'seen': _errors(seen),
+        'unseen': _errors(unseen),
+        'by_rotation': _errors_by_rotation(seen, unseen),
+        **environment(),
+    }
+    path = result_path(name, results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps(summary, indent=1) + '\n')
+    return path
+
+
+def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str) -> str:
+    """Return the section of the unseen rotations.
+
+    Args:
+        found: The errors, as ``load_unseen_rotations`` returns them.
+        folder: Folder of the results, which holds the picture.
+        remark: Sentences about them.
+    """
+    first = next(iter(TABLE.columns))
+    reference = {seed: result['unseen']['mean'] for seed, result in found.get(first, {}).items()}
+    limit = _largest_seen(found)
+    bands = sorted({tuple(band['degrees']) for band in _bands(found) if band['degrees'][0] >= limit})
+    header = ['network', 'n', 'D-Rot', *(f'{least} to {largest} degrees' for least, largest in bands)]
+    header += ['all unseen', f'all unseen, against {first}', 'maximal, unseen']
+    rows = []
+    for column, seeds in found.items():
+        by_band = [
+            [band['mean'] for band in _bands({column: seeds}) if tuple(band['degrees']) == degrees] for degrees in bands
+        ]
+        differences = [
+            result['unseen']['mean'] - reference[seed]
+            for seed, result in seeds.items()
+            if seed in reference and column != first
+        ]
+        rows.append(
+            [
+                column,
+                str(len(seeds)),
+                mean_and_std([result['seen']['mean'] for result in seeds.values()]),
+                *map(mean_and_std, by_band),
+                mean_and_std([result['unseen']['mean'] for result in seeds.values()]),
+                mean_and_std(differences, '+'),
+                mean_and_std([result['unseen']['maximal'] for result in seeds.values()]),
+            ]
+        )
+    parts = [
+        '## Unseen rotations: MTFL, errors on faces rotated further than in training (not in the paper)',
+        markdown_table(header, rows),
+        remark,
+        f'![Mean error by rotation]({folder}/{UNSEEN_ROTATIONS}.png)',
+    ]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def draw_unseen_rotations(found: Mapping[str, Results]) -> Figure:
+    """Draw the mean error by rotation, a curve for each network: mean over the seeds, every seed behind it."""
+    figure = Figure(figsize=(8, 5), dpi=110, layout='constrained')
+    axes = figure.subplots()
+    for number, (column, seeds) in enumerate(found.items()):
+        curves = [[band['mean'] for band in result['by_rotation']] for result in seeds.values()]
+        middles = [sum(band['degrees']) / 2 for band in next(iter(seeds.values()))['by_rotation']]
+        for curve in curves:
+            axes.plot(middles, curve, color=f'C{number}', linewidth=0.6, alpha=0.4)
+        mean = [statistics.fmean(values) for values in zip(*curves, strict=True)]
+        axes.plot(middles, mean, color=f'C{number}', label=f'{column} (n = {len(seeds)})')
+    axes.axvline(_largest_seen(found), color='k', linestyle=':', label='largest rotation in training')
+    axes.set(xlabel='rotation of the face (degrees)', ylabel=f'mean {TABLE.measure} (%)', yscale='log')
+    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatter(ScalarFormatter())
+    axes.grid(alpha=0.3, which='both')
+    axes.legend(fontsize='small')
+    return figure
+
+
+def load_unseen_rotations(results: Path) -> dict[str, Results]:
+    """Return the errors of all runs by column of the table and seed; a column without any is left out."""
+    found = {}
+    for column, config in TABLE.columns.items():
+        paths = (results / UNSEEN_ROTATIONS / config).glob('seed*.json')
+        summaries = sorted((json.loads(path.read_text()) for path in paths), key=lambda summary: summary['seed'])
+        if summaries:
+            found[column] = {summary['seed']: summary for summary in summaries}
+    return found
+
+
+def _bands(found: Mapping[str, Results]) -> list[dict[str, Any]]:
+    return [band for seeds in found.values() for result in seeds.values() for band in result['by_rotation']]
+
+
+def _largest_seen(found: Mapping[str, Results]) -> float:
+    """Return the largest rotation in training, in degrees."""
+    return max(result['seen']['degrees'][1] for seeds in found.values() for result in seeds.values())
+
+
+def _errors(faces: Faces) -> dict[str, Any]:
+    errors, angles = faces.errors(), faces.angles.abs()
+    return {
+        'faces': len(errors),
+        'degrees': [round(float(angles.min()), 1), round(float(angles.max()), 1)],
+        'mean': float(errors.mean()),
+        'maximal': float(errors.max()),
+    }
+
+
+def _errors_by_rotation(*groups: Faces) -> list[dict[str, Any]]:
+    """Return the mean error of the faces of each band of rotations, to either side."""
+    errors = torch.cat([faces.errors().mean(1) for faces in groups])
+    bands = torch.cat([faces.angles.abs() // _BAND for faces in groups])
+    return [
+        {
+            'degrees': [int(band) * _BAND, (int(band) + 1) * _BAND],
+            'faces': int((bands == band).sum()),
+            'mean': float(errors[bands == band].mean()),
+        }
+        for band in bands.unique().tolist()
+    ]

@@ -1,0 +1,127 @@
+import json
+
+import numpy as np
+import pytest
+
+from fg_plugin.datasets.mtfl import MTFLLandmarks
+from fg_plugin.inference import load_model
+from fg_plugin.metrics.normalized_mean_error import NormalizedMeanError
+from fg_plugin.reproduction.runs import RunName
+from fg_plugin.reproduction.unseen_rotations import (
+    draw_unseen_rotations,
+    load_unseen_rotations,
+    measure_unseen_rotations,
+    result_path,
+    unseen_rotations_page,
+)
+
+COUNT = 14
+
+
+@pytest.fixture
+def measure(run):
+    name, root = run
+
+    def call():
+        return measure_unseen_rotations(name, root, root / 'work_dirs', root, root / 'unseen', root / 'results')
+
+    return call
+
+
+def test_a_run_is_tested_on_both(run, measure, write_faces):
+    name, root = run
+    write_faces(root / 'unseen', np.linspace(47, 60, COUNT))
+    path = measure()
+    assert path == root / 'results' / 'unseen_rotations' / 'unet_tiny-5ep' / 'seed0.json'
+    summary = json.loads(path.read_text())
+    for key, folder, degrees in (('seen', root, [3.4, 44.0]), ('unseen', root / 'unseen', [49.0, 60.0])):
+        expected = reference_errors(name, root, folder)
+        assert summary[key]['mean'] == pytest.approx(expected['AVG'])
+        assert summary[key]['maximal'] == pytest.approx(expected['maximal'])
+        assert summary[key]['degrees'] == degrees
+        assert summary[key]['faces'] == COUNT - 2
+    bands = summary['by_rotation']
+    # Without those that no face is in.
+    assert [band['degrees'][0] for band in bands] == [0, 10, 15, 20, 30, 35, 40, 45, 50, 55, 60]
+    assert all(high - low == 5 for low, high in (band['degrees'] for band in bands))
+    assert sum(band['faces'] for band in bands) == 2 * (COUNT - 2)
+    weighted = sum(band['faces'] * band['mean'] for band in bands) / (2 * (COUNT - 2))
+    assert weighted == pytest.approx((summary['seen']['mean'] + summary['unseen']['mean']) / 2)
+    assert summary.keys() >= {'config', 'seed', 'epochs', 'command', 'torch', 'cpu'}
+
+
+def reference_errors(name, root, folder):
+    """The metric of the training runs, face by face."""
+    loaded = load_model(root / 'configs' / f'{name.config}.py', root / 'work_dirs' / name.folder / 'epoch_5.pth')
+    faces = MTFLLandmarks(str(folder), 'rot', 'test')
+    metric = NormalizedMeanError()
+    for image, truth in zip(faces.images, faces.targets['landmarks'], strict=True):
+        predicted = loaded.answers(image[None].float() / 255).detach()[0]
+        metric.process({}, [{'pred_landmarks': predicted, 'gt_landmarks': truth}])
+    return metric.compute_metrics(metric.results)
+
+
+def test_missing_faces_are_made_by_a_command(measure):
+    with pytest.raises(FileNotFoundError, match=r'rot\.npz not found.*prepare_mtfl\.py .*unseen --angles 45 60'):
+        measure()
+
+
+@pytest.mark.parametrize(
+    ('angles', 'album', 'holds'),
+    [
+        (np.linspace(-44, 44, COUNT), 'lfw', r'rotated by 3\.4 degrees or more'),
+        (np.linspace(47, 60, COUNT), 'net', 'other faces'),
+    ],
+)
+def test_other_faces_are_refused(run, measure, write_faces, angles, album, holds):
+    write_faces(run[1] / 'unseen', angles, album)
+    with pytest.raises(ValueError, match=rf'all rotated by more than its 44\.0 degrees, but holds {holds}'):
+        measure()
+    assert not (run[1] / 'results').exists()
+
+
+def test_without_a_checkpoint(run):
+    name, root = run
+    with pytest.raises(FileNotFoundError, match='unseen rotations needs a checkpoint of unet_tiny-5ep/seed1'):
+        measure_unseen_rotations(name._replace(seed=1), root, root / 'work_dirs', root, root, root / 'results')
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Errors of two networks, one of which has a seed more."""
+    errors = {('unet_mtfl', 0): 9.0, ('unet_mtfl', 1): 11.0, ('unet_mtfl_se', 0): 8.0, ('unet_mtfl_se', 1): 11.0}
+    errors['unet_mtfl_se', 2] = 5.0
+    for (config, seed), mean in errors.items():
+        path = result_path(RunName(config, seed), tmp_path / 'results')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        summary = {
+            'seed': seed,
+            'seen': {'mean': 3.0, 'degrees': [0.1, 45.0]},
+            'unseen': {'mean': mean, 'maximal': 10 * mean},
+            'by_rotation': [{'degrees': [40, 45], 'mean': 3.0}, {'degrees': [45, 50], 'mean': mean}],
+        }
+        path.write_text(json.dumps(summary))
+    return load_unseen_rotations(tmp_path / 'results')
+
+
+def test_the_page_compares_equal_seeds(results):
+    _, _, header, *_ = rows = unseen_rotations_page(results, 'results', 'A remark.').splitlines()
+    assert '| Model32 | 2 | 3.00 ± 0.00 | 10.00 ± 1.41 | 10.00 ± 1.41 |  | 100.00 ± 14.14 |' in rows
+    assert '| Model32 + SE | 3 | 3.00 ± 0.00 | 8.00 ± 3.00 | 8.00 ± 3.00 | -0.50 ± 0.71 | 80.00 ± 30.00 |' in rows
+    assert '| D-Rot | 45 to 50 degrees | all unseen |' in header
+    assert 'A remark.' in rows
+    assert rows[-1] == '![Mean error by rotation](results/unseen_rotations.png)'
+
+
+def test_the_picture_has_a_curve_for_each_network_and_seed(results):
+    (axes,) = draw_unseen_rotations(results).axes
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] == 42.5]
+    assert len(curves) == 2 + 1 + 3 + 1
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ['Model32 (n = 2)', 'Model32 + SE (n = 3)', 'largest rotation in training']
+    # The line is in the middle of what training and test faces have.
+    assert axes.lines[-1].get_xdata() == [45.0, 45.0]
+
+
+def test_without_results(tmp_path):
+    assert load_unseen_rotations(tmp_path) == {}
