@@ -182,12 +182,12 @@ def report(results: Path) -> None:
         write_text_atomically(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
         write_text_atomically(results / f'{name}.md', section)
         sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
-    sections.append(figure5_page(results, remarks.get('fig5', '')))
-    sections.append(worst_faces_page(results, remarks.get('worst', '')))
     unseen = load_unseen_rotations(results)
     if unseen:
         save_figure(draw_unseen_rotations(unseen), results / f'{UNSEEN_ROTATIONS}.png')
         sections.append(unseen_rotations_page(unseen, results.name, remarks.get('unseen', '')))
+    sections.append(figure5_page(results, remarks.get('fig5', '')))
+    sections.append(worst_faces_page(results, remarks.get('worst', '')))
     studies = results / 'studies.md'
     # Its pictures lie beside it, one folder below RESULTS.md.
     page = studies.read_text() if studies.is_file() else ''
