@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from fg_plugin.reproduction.runs import RunName, last_checkpoint
 
 # Its columns are the networks to test; the first one is what the others are compared to.
 TABLE = TABLES['faces']
+_FIRST = next(iter(TABLE.columns))
+
 UNSEEN_ROTATIONS = 'unseen_rotations'
 COMMAND = 'python tools/prepare_mtfl.py --mtfl-root data/MTFL --out-dir {} --angles 45 60'
 
@@ -98,12 +100,11 @@ def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str
         folder: Folder of the results, which holds the picture.
         remark: Sentences about them.
     """
-    first = next(iter(TABLE.columns))
-    reference = {seed: result['unseen']['mean'] for seed, result in found.get(first, {}).items()}
+    reference = {seed: result['unseen']['mean'] for seed, result in found.get(_FIRST, {}).items()}
     limit = _largest_seen(found)
     bands = sorted({tuple(band['degrees']) for band in _bands(found) if band['degrees'][0] >= limit})
     header = ['network', 'n', 'D-Rot', *(f'{least} to {largest} degrees' for least, largest in bands)]
-    header += ['all unseen', f'all unseen, against {first}', 'maximal, unseen']
+    header += ['all unseen', f'all unseen, against {_FIRST}', 'maximal, unseen']
     rows = []
     for column, seeds in found.items():
         by_band = [
@@ -112,7 +113,7 @@ def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str
         differences = [
             result['unseen']['mean'] - reference[seed]
             for seed, result in seeds.items()
-            if seed in reference and column != first
+            if seed in reference and column != _FIRST
         ]
         rows.append(
             [
@@ -135,22 +136,32 @@ def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str
 
 
 def draw_unseen_rotations(found: Mapping[str, Results]) -> Figure:
-    """Draw the mean error by rotation, a curve for each network: mean over the seeds, every seed behind it."""
-    figure = Figure(figsize=(8, 5), dpi=110, layout='constrained')
-    axes = figure.subplots()
+    """Draw the mean error by rotation, and how it differs from that of the first network: means over the seeds."""
+    figure = Figure(figsize=(12, 5), dpi=110, layout='constrained')
+    figure.suptitle('MTFL: errors on faces rotated further than in training')
+    absolute, relative = figure.subplots(1, 2)
+    reference = found.get(_FIRST, {})
     for number, (column, seeds) in enumerate(found.items()):
-        curves = [[band['mean'] for band in result['by_rotation']] for result in seeds.values()]
+        style = {'color': f'C{number}', 'linestyle': ('-', '--')[number // 10 % 2]}
         middles = [sum(band['degrees']) / 2 for band in next(iter(seeds.values()))['by_rotation']]
-        for curve in curves:
-            axes.plot(middles, curve, color=f'C{number}', linewidth=0.6, alpha=0.4)
-        mean = [statistics.fmean(values) for values in zip(*curves, strict=True)]
-        axes.plot(middles, mean, color=f'C{number}', label=f'{column} (n = {len(seeds)})')
-    axes.axvline(_largest_seen(found), color='k', linestyle=':', label='largest rotation in training')
-    axes.set(xlabel='rotation of the face (degrees)', ylabel=f'mean {TABLE.measure} (%)', yscale='log')
-    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        errors = {seed: _errors_of_bands(result) for seed, result in seeds.items()}
+        absolute.plot(middles, _means(errors.values()), label=f'{column} (n = {len(seeds)})', **style)
+        ratios = [
+            [100 * (ours / first - 1) for ours, first in zip(curve, _errors_of_bands(reference[seed]), strict=True)]
+            for seed, curve in errors.items()
+            if seed in reference
+        ]
+        if ratios:
+            relative.plot(middles, _means(ratios), **style)
+    for axes in (absolute, relative):
+        axes.axvline(_largest_seen(found), color='k', linestyle=':', label='largest rotation in training')
+        axes.set_xlabel('rotation of the face (degrees)')
+        axes.grid(alpha=0.3, which='both')
+    absolute.set(ylabel=f'mean {TABLE.measure} (%)', yscale='log')
+    for formatter in (absolute.yaxis.set_major_formatter, absolute.yaxis.set_minor_formatter):
         formatter(ScalarFormatter())
-    axes.grid(alpha=0.3, which='both')
-    axes.legend(fontsize='small')
+    relative.set_ylabel(f'difference to the error of {_FIRST}, same seed (%)')
+    absolute.legend(fontsize='small')
     return figure
 
 
@@ -167,6 +178,14 @@ def load_unseen_rotations(results: Path) -> dict[str, Results]:
 
 def _bands(found: Mapping[str, Results]) -> list[dict[str, Any]]:
     return [band for seeds in found.values() for result in seeds.values() for band in result['by_rotation']]
+
+
+def _errors_of_bands(result: Mapping[str, Any]) -> list[float]:
+    return [band['mean'] for band in result['by_rotation']]
+
+
+def _means(curves: Iterable[Sequence[float]]) -> list[float]:
+    return [statistics.fmean(values) for values in zip(*curves, strict=True)]
 
 
 def _largest_seen(found: Mapping[str, Results]) -> float:

@@ -113,14 +113,17 @@ def test_the_page_compares_equal_seeds(results):
     assert rows[-1] == '![Mean error by rotation](results/unseen_rotations.png)'
 
 
-def test_the_picture_has_a_curve_for_each_network_and_seed(results):
-    (axes,) = draw_unseen_rotations(results).axes
-    curves = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] == 42.5]
-    assert len(curves) == 2 + 1 + 3 + 1
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+def test_the_picture_shows_errors_and_how_they_differ(results):
+    absolute, relative = draw_unseen_rotations(results).axes
+    *errors, limit = absolute.lines
+    assert [list(line.get_xdata()) for line in errors] == [[42.5, 47.5]] * 2
+    assert [list(line.get_ydata()) for line in errors] == [[3.0, pytest.approx(10.0)], [3.0, pytest.approx(8.0)]]
+    labels = [text.get_text() for text in absolute.get_legend().get_texts()]
     assert labels == ['Model32 (n = 2)', 'Model32 + SE (n = 3)', 'largest rotation in training']
-    # The line is in the middle of what training and test faces have.
-    assert axes.lines[-1].get_xdata() == [45.0, 45.0]
+    assert list(limit.get_xdata()) == [45.0, 45.0]
+    # Of the seeds that both have: 8 instead of 9, and 11 instead of 11.
+    *differences, _ = relative.lines
+    assert [list(line.get_ydata()) for line in differences] == [[0.0, 0.0], [0.0, pytest.approx(-100 / 9 / 2)]]
 
 
 def test_without_results(tmp_path):
