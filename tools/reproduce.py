@@ -143,7 +143,8 @@ def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Nam
     if not names and figure in args.tables:
         raise FileNotFoundError(
             f'{what} need a finished run of {table} with its checkpoint in {args.work_dirs}, but there is none for '
-            f'these --seeds and --epochs: train one first.'
+            f'these --seeds and --epochs. Finished runs are not trained again: give both calls another folder of '
+            f'results, --results FOLDER, and train one first (tools/reproduce.py {table}).'
         )
     return names
 
