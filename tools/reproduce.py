@@ -129,7 +129,7 @@ def measure_on_unseen_rotations(args: argparse.Namespace) -> None:
 
 
 def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Namespace) -> list[RunName]:
-    """Return the finished runs of a table whose checkpoints are there.
+    """Return the finished runs of a table whose checkpoints are there, from trainings that have ended.
 
     Raises:
         FileNotFoundError: If there is none although ``figure`` was asked for by its name: 'all' may meet only runs that
@@ -138,7 +138,7 @@ def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Nam
     names = [
         name
         for name in wanted([table], args.seeds, args.epochs)
-        if is_finished(name, args.results / 'runs') and (args.work_dirs / name.folder).is_dir()
+        if is_finished(name, args.results / 'runs') and (args.work_dirs / name.folder / 'metrics.json').is_file()
     ]
     if not names and figure in args.tables:
         raise FileNotFoundError(

@@ -141,7 +141,8 @@ def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) ->
         what: What needs the checkpoint, for the error.
 
     Raises:
-        FileNotFoundError: If it is not there.
+        FileNotFoundError: If it is not there, or the training has not ended, as where logs that were made elsewhere
+            say that it has.
     """
     pointer = work_dirs / name.folder / 'last_checkpoint'
     checkpoint = Path(pointer.read_text().strip()).name if pointer.is_file() else 'last_checkpoint'
@@ -150,6 +151,12 @@ def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) ->
         raise FileNotFoundError(
             f'{what} needs a checkpoint of {name.folder}, but {path} does not exist: the run was made elsewhere. '
             f'Choose another seed (--seeds), or move {results / "runs" / name.folder} away to train it again.'
+        )
+    # Written when a training ends.
+    if not pointer.with_name('metrics.json').is_file():
+        raise FileNotFoundError(
+            f'{what} needs the last checkpoint of {name.folder}, but the training in {pointer.parent} has not ended: '
+            f'resume it by tools/train.py (--resume), or choose another seed (--seeds).'
         )
     return path
 

@@ -41,6 +41,7 @@ def run(tmp_path, write_faces):
     torch.manual_seed(0)
     torch.save(build_config_model(read_config(config, {})).state_dict(), work_dir / 'epoch_5.pth')
     (work_dir / 'last_checkpoint').write_text('epoch_5.pth')
+    (work_dir / 'metrics.json').touch()
     write_faces(tmp_path, np.linspace(-44, 44, 14))
     names = [f'lfw/{index}.jpg' for index in range(14)]
     coordinates = ' '.join(str(value) for value in np.array(TRUTH).T.ravel())

@@ -34,6 +34,7 @@ swap = {'accuracy_own': 0.99, 'accuracy_swapped': 0.2}
     work_dir = tmp_path / 'work_dirs' / NAME.folder
     work_dir.mkdir(parents=True)
     (work_dir / 'epoch_20.pth').touch()
+    (work_dir / 'metrics.json').touch()
     # MMEngine writes the path where the run was made.
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_20.pth')
     (tmp_path / 'results').mkdir()

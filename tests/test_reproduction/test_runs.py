@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from fg_plugin.reproduction.paper import TABLES, Quantity
-from fg_plugin.reproduction.runs import Run, RunError, RunName, finished_runs, is_finished, train
+from fg_plugin.reproduction.runs import Run, RunError, RunName, finished_runs, is_finished, last_checkpoint, train
 
 TRAIN = """
 import json, pathlib, sys
@@ -65,6 +65,19 @@ def test_an_incomplete_folder_of_logs_is_completed(checkout):
     assert sorted(path.name for path in folder.iterdir()) == ['curves.json', 'metrics.json']
     ((run,),) = finished_runs('net', root / 'runs').values()
     assert run.metrics['metrics'] == {'acc': 93.0}
+
+
+def test_a_training_that_has_not_ended_has_no_last_checkpoint(tmp_path):
+    name = RunName('toy', 0)
+    folder = tmp_path / 'work_dirs' / name.folder
+    folder.mkdir(parents=True)
+    (folder / 'epoch_2.pth').touch()
+    (folder / 'last_checkpoint').write_text('/elsewhere/epoch_2.pth')
+    arguments = (name, tmp_path / 'work_dirs', tmp_path / 'results', 'The test')
+    with pytest.raises(FileNotFoundError, match=r'The test needs .* toy/seed0, but the training in .* has not ended'):
+        last_checkpoint(*arguments)
+    (folder / 'metrics.json').touch()
+    assert last_checkpoint(*arguments) == folder / 'epoch_2.pth'
 
 
 def test_other_folders_are_no_runs(checkout):

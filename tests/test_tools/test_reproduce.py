@@ -84,8 +84,12 @@ def test_runs_are_tested_on_unseen_rotations_once(reproduce, monkeypatch, tmp_pa
     shutil.rmtree(tmp_path / 'results' / 'unseen_rotations')
     folder = tmp_path / 'results' / 'unseen_rotations' / 'unet_mtfl'
     folder.mkdir(parents=True)
-    for name in ('unet_mtfl/seed0', 'unet_mtfl/seed1'):
-        (tmp_path / 'work_dirs' / name).mkdir(parents=True)
+    for seed in range(3):
+        work_dir = tmp_path / 'work_dirs' / 'unet_mtfl' / f'seed{seed}'
+        work_dir.mkdir(parents=True)
+        # That of seed 2 has not ended.
+        if seed < 2:
+            (work_dir / 'metrics.json').touch()
     arguments = ('unseen', '--work-dirs', str(tmp_path / 'work_dirs'), '--mtfl-unseen-dir', 'further')
     reproduce(*arguments, '--seeds', '1')
     reproduce(*arguments)
