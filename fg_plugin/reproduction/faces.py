@@ -1,15 +1,15 @@
 """Test faces of MTFL with the landmarks that a trained network predicts."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
 from fg_plugin.datasets.mtfl import MTFLLandmarks
-from fg_plugin.inference import load_model
+from fg_plugin.inference.loaded_model import LoadedModel
 
 _BATCH_SIZE = 100
 
@@ -47,28 +47,31 @@ class Faces(NamedTuple):
 
 
 @torch.no_grad()
-def predict_faces(config: Path, checkpoint: Path, data_root: Path) -> Faces:
-    """Predict the landmarks of the test faces of a config's variant, D-Align or D-Rot.
+def predict_faces(loaded: LoadedModel, variant: str, data_root: Path, filters_of: Tensor | None = None) -> Faces:
+    """Predict the landmarks of MTFL's test faces.
 
     Args:
-        config: The config.
-        checkpoint: Its checkpoint.
-        data_root: The prepared MTFL, which may be another than the config's.
+        loaded: The network.
+        variant: 'align' for D-Align, or 'rot' for D-Rot.
+        data_root: The prepared MTFL.
+        filters_of: uint8 images ``(n, C, H, W)``, one for each face, that give it its filters; None for the face
+            itself.
 
     Raises:
         FileNotFoundError: If the data are missing.
     """
-    variant = Config.fromfile(config).test_dataloader.dataset.variant
     data = MTFLLandmarks(str(data_root), variant, 'test')
     with np.load(data_root / f'{variant}.npz') as archive:
         places = archive['test']
         names, angles = archive['names'][places].tolist(), archive['angles'][places]
-    loaded = load_model(config, checkpoint)
-    batches = data.images.split(_BATCH_SIZE)
-    predicted = torch.cat([loaded.answers(batch.float() / 255) for batch in batches])
+    predicted = []
+    for start in range(0, len(data.images), _BATCH_SIZE):
+        batch = slice(start, start + _BATCH_SIZE)
+        with nullcontext() if filters_of is None else loaded.conditioned_on(filters_of[batch].float() / 255):
+            predicted.append(loaded.answers(data.images[batch].float() / 255))
     return Faces(
         data.images,
-        predicted.double(),
+        torch.cat(predicted).double(),
         data.targets['landmarks'].double(),
         torch.from_numpy(angles if variant == 'rot' else np.zeros_like(angles)),
         names,

@@ -12,6 +12,7 @@ from matplotlib.ticker import ScalarFormatter
 
 from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
+from fg_plugin.inference import load_model
 from fg_plugin.markdown import markdown_table, mean_and_std
 from fg_plugin.reproduction.faces import Faces, predict_faces
 from fg_plugin.reproduction.paper import TABLES
@@ -53,6 +54,8 @@ def measure_unseen_rotations(
 ) -> Path:
     """Test a finished run on the test faces as D-Rot has them and rotated further.
 
+    Generated filters are tested on the latter once more, with the filters of the same faces as D-Rot has them.
+
     Args:
         name: The run.
         root: The checkout.
@@ -70,8 +73,8 @@ def measure_unseen_rotations(
     """
     checkpoint = last_checkpoint(name, work_dirs, results, 'The test on unseen rotations')
     check_unseen_data(unseen_root)
-    config = root / 'configs' / f'{name.config}.py'
-    seen, unseen = (predict_faces(config, checkpoint, folder) for folder in (data_root, unseen_root))
+    loaded = load_model(root / 'configs' / f'{name.config}.py', checkpoint)
+    seen, unseen = (predict_faces(loaded, 'rot', folder) for folder in (data_root, unseen_root))
     least, largest = float(unseen.angles.abs().min()), float(seen.angles.abs().max())
     if least < largest or unseen.names != seen.names:
         wrong = f'rotated by {least:.1f} degrees or more' if unseen.names == seen.names else 'other faces'
@@ -84,8 +87,15 @@ def measure_unseen_rotations(
         'seen': _errors(seen),
         'unseen': _errors(unseen),
         'by_rotation': _errors_by_rotation(seen, unseen),
-        **environment(),
     }
+    if loaded.hosts:
+        # Tells what the generator has not learned from what the network has not.
+        filters_seen = predict_faces(loaded, 'rot', unseen_root, filters_of=seen.images)
+        summary['filters_seen'] = {
+            'unseen': _errors(filters_seen),
+            'by_rotation': _errors_by_rotation(filters_seen),
+        }
+    summary.update(environment())
     path = result_path(name, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(summary, indent=1) + '\n')
@@ -100,32 +110,17 @@ def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str
         folder: Folder of the results, which holds the picture.
         remark: Sentences about them.
     """
-    reference = {seed: result['unseen']['mean'] for seed, result in found.get(_FIRST, {}).items()}
     limit = _largest_seen(found)
     bands = sorted({tuple(band['degrees']) for band in _bands(found) if band['degrees'][0] >= limit})
     header = ['network', 'n', 'D-Rot', *(f'{least} to {largest} degrees' for least, largest in bands)]
     header += ['all unseen', f'all unseen, against {_FIRST}', 'maximal, unseen']
+    reference = found.get(_FIRST, {})
     rows = []
     for column, seeds in found.items():
-        by_band = [
-            [band['mean'] for band in _bands({column: seeds}) if tuple(band['degrees']) == degrees] for degrees in bands
-        ]
-        differences = [
-            result['unseen']['mean'] - reference[seed]
-            for seed, result in seeds.items()
-            if seed in reference and column != _FIRST
-        ]
-        rows.append(
-            [
-                column,
-                str(len(seeds)),
-                mean_and_std([result['seen']['mean'] for result in seeds.values()]),
-                *map(mean_and_std, by_band),
-                mean_and_std([result['unseen']['mean'] for result in seeds.values()]),
-                mean_and_std(differences, '+'),
-                mean_and_std([result['unseen']['maximal'] for result in seeds.values()]),
-            ]
-        )
+        rows.append(_row(column, seeds, {} if column == _FIRST else reference, bands))
+        filters_seen = {seed: result['filters_seen'] for seed, result in seeds.items() if 'filters_seen' in result}
+        if filters_seen:
+            rows.append(_row(f'{column}, filters of the same faces in D-Rot', filters_seen, reference, bands))
     parts = [
         '## Unseen rotations: MTFL, errors on faces rotated further than in training (not in the paper)',
         markdown_table(header, rows),
@@ -174,6 +169,26 @@ def load_unseen_rotations(results: Path) -> dict[str, Results]:
         if summaries:
             found[column] = {summary['seed']: summary for summary in summaries}
     return found
+
+
+def _row(label: str, seeds: Results, reference: Results, bands: Sequence[tuple[int, ...]]) -> list[str]:
+    by_band = [
+        [band['mean'] for band in _bands({label: seeds}) if tuple(band['degrees']) == degrees] for degrees in bands
+    ]
+    differences = [
+        result['unseen']['mean'] - reference[seed]['unseen']['mean']
+        for seed, result in seeds.items()
+        if seed in reference
+    ]
+    return [
+        label,
+        str(len(seeds)),
+        mean_and_std([result['seen']['mean'] for result in seeds.values() if 'seen' in result]),
+        *map(mean_and_std, by_band),
+        mean_and_std([result['unseen']['mean'] for result in seeds.values()]),
+        mean_and_std(differences, '+'),
+        mean_and_std([result['unseen']['maximal'] for result in seeds.values()]),
+    ]
 
 
 def _bands(found: Mapping[str, Results]) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
 from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.benchmark.environment import environment
 from fg_plugin.datasets.landmark_names import LANDMARK_NAMES
 from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annotations
+from fg_plugin.inference import load_model
 from fg_plugin.reproduction.faces import Faces, predict_faces
 from fg_plugin.reproduction.runs import RunName, last_checkpoint
 from fg_plugin.visualization.figures import save_figure
@@ -48,7 +50,8 @@ def describe_worst_faces(
     """
     checkpoint = last_checkpoint(name, work_dirs, results, 'The picture of the worst faces')
     config = root / 'configs' / f'{name.config}.py'
-    faces = predict_faces(config, checkpoint, data_root)
+    variant = Config.fromfile(config).test_dataloader.dataset.variant
+    faces = predict_faces(load_model(config, checkpoint), variant, data_root)
     by_name = {annotation.name: annotation for annotation in read_mtfl_annotations(mtfl_root / 'training.txt')}
     annotations = [by_name[face] for face in faces.names]
     errors = faces.errors()
