@@ -19,11 +19,11 @@ from fg_plugin.reproduction.paper import TABLES
 from fg_plugin.reproduction.runs import RunName, last_checkpoint
 
 # Its columns are the networks to test; the first one is what the others are compared to.
-TABLE = TABLES['faces']
-_FIRST = next(iter(TABLE.columns))
+_TABLE = TABLES['faces']
+_FIRST = next(iter(_TABLE.columns))
 
 UNSEEN_ROTATIONS = 'unseen_rotations'
-COMMAND = 'python tools/prepare_mtfl.py --mtfl-root data/MTFL --out-dir {} --angles 45 60'
+_COMMAND = 'python tools/prepare_mtfl.py --mtfl-root data/MTFL --out-dir {} --angles 45 60'
 
 # Width of the bands of rotations in degrees.
 _BAND = 5
@@ -34,19 +34,6 @@ Results = dict[int, dict[str, Any]]
 def result_path(name: RunName, results: Path) -> Path:
     """Return the file of a run's errors."""
     return results / UNSEEN_ROTATIONS / name.folder.with_suffix('.json')
-
-
-def check_unseen_data(unseen_root: Path) -> None:
-    """Raise an error that says how the faces are made if they are missing.
-
-    Raises:
-        FileNotFoundError: If ``unseen_root`` has no D-Rot.
-    """
-    if not (unseen_root / 'rot.npz').is_file():
-        raise FileNotFoundError(
-            f'The faces of unseen rotations are not prepared: {unseen_root / "rot.npz"} not found. Make them by '
-            f'{COMMAND.format(unseen_root)}'
-        )
 
 
 def measure_unseen_rotations(
@@ -72,7 +59,11 @@ def measure_unseen_rotations(
         ValueError: If the faces of ``unseen_root`` are others, or are not all rotated further.
     """
     checkpoint = last_checkpoint(name, work_dirs, results, 'The test on unseen rotations')
-    check_unseen_data(unseen_root)
+    if not (unseen_root / 'rot.npz').is_file():
+        raise FileNotFoundError(
+            f'The faces of unseen rotations are not prepared: {unseen_root / "rot.npz"} not found. Make them by '
+            f'{_COMMAND.format(unseen_root)}'
+        )
     loaded = load_model(root / 'configs' / f'{name.config}.py', checkpoint)
     seen, unseen = (predict_faces(loaded, 'rot', folder) for folder in (data_root, unseen_root))
     least, largest = float(unseen.angles.abs().min()), float(seen.angles.abs().max())
@@ -80,7 +71,7 @@ def measure_unseen_rotations(
         wrong = f'rotated by {least:.1f} degrees or more' if unseen.names == seen.names else 'other faces'
         raise ValueError(
             f'{unseen_root} should hold the test faces of {data_root}, all rotated by more than its {largest:.1f} '
-            f'degrees, but holds {wrong}. Make it by {COMMAND.format(unseen_root)}'
+            f'degrees, but holds {wrong}. Make it by {_COMMAND.format(unseen_root)}'
         )
     summary = {
         **name._asdict(),
@@ -152,7 +143,7 @@ def draw_unseen_rotations(found: Mapping[str, Results]) -> Figure:
         axes.axvline(_largest_seen(found), color='k', linestyle=':', label='largest rotation in training')
         axes.set_xlabel('rotation of the face (degrees)')
         axes.grid(alpha=0.3, which='both')
-    absolute.set(ylabel=f'mean {TABLE.measure} (%)', yscale='log')
+    absolute.set(ylabel=f'mean {_TABLE.measure} (%)', yscale='log')
     for formatter in (absolute.yaxis.set_major_formatter, absolute.yaxis.set_minor_formatter):
         formatter(ScalarFormatter())
     relative.set_ylabel(f'difference to the error of {_FIRST}, same seed (%)')
@@ -163,7 +154,7 @@ def draw_unseen_rotations(found: Mapping[str, Results]) -> Figure:
 def load_unseen_rotations(results: Path) -> dict[str, Results]:
     """Return the errors of all runs by column of the table and seed; a column without any is left out."""
     found = {}
-    for column, config in TABLE.columns.items():
+    for column, config in _TABLE.columns.items():
         paths = (results / UNSEEN_ROTATIONS / config).glob('seed*.json')
         summaries = sorted((json.loads(path.read_text()) for path in paths), key=lambda summary: summary['seed'])
         if summaries:
