@@ -6,15 +6,16 @@
     python tools/reproduce.py all --report       # trains nothing
     python tools/reproduce.py fig6               # work_dirs/reproduce/fig6.png: MTFL's faces must not be passed on
     python tools/reproduce.py faces --costs      # also MACs and times of its networks, on an idle machine
-    python tools/reproduce.py worst --epochs 5   # the test faces with the largest errors, for runs with a checkpoint
+    python tools/reproduce.py worst              # the test faces with the largest errors, for runs with a checkpoint
     python tools/reproduce.py unseen             # errors on faces rotated further, for runs of faces with a checkpoint
 
 Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
-anew by each call, holds all tables.
+anew by each call, holds all tables; that of another folder of --results lies in it.
 """
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -27,15 +28,15 @@ from fg_plugin.reproduction.figures import draw_bars, draw_bars_by_row, draw_cur
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
-from fg_plugin.reproduction.runs import RunError, RunName, is_finished, train
+from fg_plugin.reproduction.runs import RunError, RunName, has_last_checkpoint, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, cells_of_other_schedules, chosen_runs
 from fg_plugin.reproduction.targets import targets_page
 from fg_plugin.reproduction.unseen_rotations import (
     UNSEEN_ROTATIONS,
     draw_unseen_rotations,
+    is_measured,
     load_unseen_rotations,
     measure_unseen_rotations,
-    result_path,
     unseen_rotations_page,
 )
 from fg_plugin.reproduction.worst_faces import describe_worst_faces, worst_faces_page
@@ -62,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument('--report', action='store_true', help='train and measure nothing')
     mode.add_argument('--costs', action='store_true', help='measure MACs and times of the networks of the tables')
-    parser.add_argument('--dry-run', action='store_true', help='list the missing runs and stop')
+    parser.add_argument('--dry-run', action='store_true', help='list the missing trainings and stop')
     parser.add_argument(
         '--mtfl-dir', type=Path, default=ROOT / 'data' / 'mtfl_64', help='prepared MTFL, for fig6, worst and unseen'
     )
@@ -76,6 +77,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dirs', type=Path, default=ROOT / 'work_dirs' / 'reproduce', help='checkpoints')
     parser.add_argument('--results', type=Path, default=ROOT / 'results', help='folder of tables, pictures and runs')
     args = parser.parse_args()
+    if 'unseen' in args.tables and args.epochs is not None:
+        parser.error(f'unseen compares runs of the number of epochs of their configs, but got --epochs {args.epochs}')
     # The trainings run in the checkout, where a relative path would mean another folder.
     args.work_dirs, args.results = args.work_dirs.absolute(), args.results.absolute()
     return args
@@ -90,14 +93,16 @@ def main(args: argparse.Namespace) -> None:
     names = [*wanted(tables, args.seeds, args.epochs), *([figure5] if 'fig5' in selected else [])]
     missing = [name for name in dict.fromkeys(names) if not is_finished(name, runs)]
     if args.dry_run:
-        print('\n'.join(str(name.folder) for name in missing) or 'nothing is missing')
+        print('\n'.join(str(name.folder) for name in missing) or 'no training is missing')
         return
     if not args.report:
         for position, name in enumerate(missing, 1):
             print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
             train(name, ROOT, args.work_dirs, runs)
             report(args.results)
-        if 'fig5' in selected and not is_figure5_of(figure5, args.results):
+        # 'all' may meet a run that was made elsewhere.
+        drawn = 'fig5' in args.tables or has_last_checkpoint(figure5, args.work_dirs, args.results)
+        if 'fig5' in selected and drawn and not is_figure5_of(figure5, args.work_dirs, args.results):
             draw_figure5(figure5, ROOT, args.work_dirs, args.results)
         if 'fig6' in selected:
             draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')
@@ -116,19 +121,21 @@ def main(args: argparse.Namespace) -> None:
 
 def show_worst_faces(args: argparse.Namespace) -> None:
     """Describe the worst faces of every MTFL run whose checkpoint is there."""
-    for name in runs_with_checkpoints('worst', 'The worst faces', 'fig3', args):
+    for name in runs_with_checkpoints('worst', 'The worst faces', 'fig3', args.epochs, args):
         print(describe_worst_faces(name, ROOT, args.work_dirs, args.mtfl_root, args.mtfl_dir, args.results), flush=True)
 
 
 def measure_on_unseen_rotations(args: argparse.Namespace) -> None:
     """Test every run of ``faces`` whose checkpoint is there and that was not tested yet."""
-    for name in runs_with_checkpoints('unseen', 'The unseen rotations', 'faces', args):
-        if not result_path(name, args.results).is_file():
+    for name in runs_with_checkpoints('unseen', 'The unseen rotations', 'faces', None, args):
+        if not is_measured(name, args.work_dirs, args.results):
             data = (args.mtfl_dir, args.mtfl_unseen_dir)
             print(measure_unseen_rotations(name, ROOT, args.work_dirs, *data, args.results), flush=True)
 
 
-def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Namespace) -> list[RunName]:
+def runs_with_checkpoints(
+    figure: str, what: str, table: str, epochs: int | None, args: argparse.Namespace
+) -> list[RunName]:
     """Return the finished runs of a table whose checkpoints are there, from trainings that have ended.
 
     Raises:
@@ -137,8 +144,8 @@ def runs_with_checkpoints(figure: str, what: str, table: str, args: argparse.Nam
     """
     names = [
         name
-        for name in wanted([table], args.seeds, args.epochs)
-        if is_finished(name, args.results / 'runs') and (args.work_dirs / name.folder / 'metrics.json').is_file()
+        for name in wanted([table], args.seeds, epochs)
+        if is_finished(name, args.results / 'runs') and has_last_checkpoint(name, args.work_dirs, args.results)
     ]
     if not names and figure in args.tables:
         raise FileNotFoundError(
@@ -182,18 +189,21 @@ def report(results: Path) -> None:
         }
         write_text_atomically(results / f'{name}.json', json.dumps(data, indent=1) + '\n')
         write_text_atomically(results / f'{name}.md', section)
-        sections.append(f'{section}\n![{table.title}]({results.name}/{name}.png)\n')
+        sections.append(f'{section}\n![{table.title}]({name}.png)\n')
     unseen = load_unseen_rotations(results)
     if unseen:
         save_figure(draw_unseen_rotations(unseen), results / f'{UNSEEN_ROTATIONS}.png')
-        sections.append(unseen_rotations_page(unseen, results.name, remarks.get('unseen', '')))
+        sections.append(unseen_rotations_page(unseen, remarks.get('unseen', '')))
     sections.append(figure5_page(results, remarks.get('fig5', '')))
     sections.append(worst_faces_page(results, remarks.get('worst', '')))
     studies = results / 'studies.md'
-    # Its pictures lie beside it, one folder below RESULTS.md.
-    page = studies.read_text() if studies.is_file() else ''
-    sections.append(page.replace('](studies/', f']({results.name}/studies/'))
-    write_text_atomically(results.parent / 'RESULTS.md', '\n'.join(filter(None, sections)))
+    sections.append(studies.read_text() if studies.is_file() else '')
+    page = '\n'.join(filter(None, sections))
+    if results.resolve() == (ROOT / 'results').resolve():
+        # Beside README.md, where it is looked for; its pictures lie in the folder.
+        write_text_atomically(ROOT / 'RESULTS.md', re.sub(r'(!\[[^]]*\]\()', r'\1results/', page))
+    else:
+        write_text_atomically(results / 'RESULTS.md', page)
 
 
 def draw(table: Table, found: list[Cell], runs: Path) -> Figure:

@@ -63,6 +63,13 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(
             f'--arms should be networks of {", ".join(studies)}, but got {", ".join(sorted(others))}, of {known}.'
         )
+    of_others = [arm for arm in arms if args.network not in ARMS[arm].networks]
+    if args.arms and of_others:
+        raise ValueError(
+            f'--arms should be networks that are made from {args.network}, but got {", ".join(of_others)}, of '
+            f'{", ".join(ARMS[of_others[0]].networks)}.'
+        )
+    arms = [arm for arm in arms if arm not in of_others]
     name = args.data if args.network == 'plain' else f'{args.data}_{args.network}'
     if args.held_out:
         name += '_held_out'
@@ -72,6 +79,9 @@ def main(args: argparse.Namespace) -> None:
         cells.check_recipe()
         missing = [(arm, seed) for seed in args.seeds for arm in arms if not cells.is_finished(arm, seed)]
         for position, (arm, seed) in enumerate(missing, 1):
+            # Another process may have trained it meanwhile.
+            if cells.is_finished(arm, seed):
+                continue
             result = cells.train(arm, seed)
             facts = ', '.join(
                 f'{key} {result[key]:.2f}' for key in ('test', 'unseen', 'train', 'swapped') if key in result
@@ -98,6 +108,8 @@ def write_page(results: Path) -> None:
     path = results / 'remarks.json'
     remarks = json.loads(path.read_text()).get('studies', {}) if path.is_file() else {}
     remarks = {name: with_numbers(remark, results / 'studies') for name, remark in remarks.items()}
+    if not (results / 'studies').is_dir():
+        raise FileNotFoundError(f'{results} should hold results of studies, but has no folder "studies": train first.')
     folders = sorted(folder for folder in (results / 'studies').iterdir() if folder.is_dir())
     for folder in folders:
         costs, found = load_costs(folder), accuracies(load_results(folder))

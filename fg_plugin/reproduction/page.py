@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from fg_plugin.markdown import markdown_table, mean_and_std
 from fg_plugin.reproduction.paper import Table
 from fg_plugin.reproduction.summary import Cell, schedule
 
@@ -24,8 +25,6 @@ def table_page(
         others: Cells of the runs with other schedules than those in ``cells``.
         costs: What each column's network costs, as ``costs_by_column`` measures it.
     """
-    lines = [f'## {_heading(name)}: {table.title}', '']
-    lines += _rows(table, cells)
     of_cells = [
         f'- {cell.row}, {cell.column}: {remarks[key]}'
         for cell in cells
@@ -36,13 +35,14 @@ def table_page(
     parameters = ', '.join(f'{count:,} ({column})' for column, count in sizes.items())
     paragraphs = [
         f'Parameters: {parameters}.' if parameters else '',
-        '\n'.join(_cost_rows(costs)) if costs else '',
+        _cost_table(costs) if costs else '',
         remarks.get(name, ''),
         '\n'.join(of_cells),
         f'Not run yet: {missing}.' if missing else '',
-        '\n'.join(['Other schedules, with runs of their own:', '', *_rows(table, others)]) if others else '',
+        f'Other schedules, with runs of their own:\n\n{_numbers(table, others)}' if others else '',
     ]
-    return '\n\n'.join(['\n'.join(lines), *filter(None, paragraphs)]) + '\n'
+    parts = [f'## {_heading(name)}: {table.title}', _numbers(table, cells), *filter(None, paragraphs)]
+    return '\n\n'.join(parts) + '\n'
 
 
 def _heading(name: str) -> str:
@@ -52,40 +52,25 @@ def _heading(name: str) -> str:
     return name.capitalize()
 
 
-def _rows(table: Table, cells: Sequence[Cell]) -> list[str]:
-    lines = [*_row(['', '', 'paper', 'ours', 'n', 'epochs', 'difference']), *_row(['---'] * 7)]
-    for cell in cells:
-        lines += _row(
-            [
-                cell.row,
-                cell.column,
-                _number(cell.paper),
-                _ours(cell),
-                str(len(cell.values)),
-                '' if cell.epochs is None else schedule(cell.epochs, table.epochs),
-                '' if cell.difference is None else f'{cell.difference:+.2f}',
-            ]
-        )
-    return lines
+def _numbers(table: Table, cells: Sequence[Cell]) -> str:
+    rows = [
+        [
+            cell.row,
+            cell.column,
+            '' if cell.paper is None else f'{cell.paper:.2f}',
+            mean_and_std(list(cell.values.values())),
+            str(len(cell.values)),
+            '' if cell.epochs is None else schedule(cell.epochs, table.epochs),
+            '' if cell.difference is None else f'{cell.difference:+.2f}',
+        ]
+        for cell in cells
+    ]
+    return markdown_table(['', '', 'paper', 'ours', 'n', 'epochs', 'difference'], rows)
 
 
-def _cost_rows(costs: Mapping[str, Mapping[str, float]]) -> list[str]:
-    lines = [*_row(['', 'MACs', 'training time', 'inference time']), *_row(['---'] * 4)]
-    for column, cost in costs.items():
-        times = [f'{cost[mode]:.2f}' for mode in ('training', 'inference')]
-        lines += _row([column, f'{cost["macs"] / 1e6:.1f} M', *times])
-    return lines
-
-
-def _row(values: Sequence[str]) -> list[str]:
-    return [f'| {" | ".join(values)} |']
-
-
-def _number(value: float | None) -> str:
-    return '' if value is None else f'{value:.2f}'
-
-
-def _ours(cell: Cell) -> str:
-    if cell.mean is None:
-        return ''
-    return _number(cell.mean) if cell.std is None else f'{cell.mean:.2f} ± {cell.std:.2f}'
+def _cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [
+        [column, f'{cost["macs"] / 1e6:.1f} M', f'{cost["training"]:.2f}', f'{cost["inference"]:.2f}']
+        for column, cost in costs.items()
+    ]
+    return markdown_table(['', 'MACs', 'training time', 'inference time'], rows)

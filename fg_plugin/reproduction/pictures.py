@@ -1,7 +1,6 @@
 """Figures 5 and 6, which show images and points instead of numbers."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from fg_plugin.atomic_write import write_atomically, write_text_atomically
 from fg_plugin.datasets.contact_sheet import contact_sheet, stack_sheets
 from fg_plugin.datasets.mtfl import VARIANTS, MTFLLandmarks
-from fg_plugin.reproduction.runs import RunError, RunName, last_checkpoint
+from fg_plugin.reproduction.runs import RunError, RunName, has_last_checkpoint, last_checkpoint, when_trained
 
 FIGURE5_CONFIG = 'fg_mnist_nenc20_s5'
 FIGURE5_TITLE = 't-SNE of the coefficients, generated filters and feature maps of both MNIST convolutions'
@@ -53,15 +52,23 @@ def draw_figure5(name: RunName, root: Path, work_dirs: Path, results: Path) -> N
     summary: dict[str, Any] = json.loads((out / 'analysis.json').read_text())
     with np.load(out / 'tsne.npz') as points:
         summary['points'] = {kind: points[kind].round(2).tolist() for kind in points.files}
-    summary = {'title': FIGURE5_TITLE, 'command': ' '.join(['python', *command]), 'training_seed': name.seed, **summary}
+    made = {'command': ' '.join(['python', *command]), 'training_seed': name.seed}
+    summary = {'title': FIGURE5_TITLE, **made, 'trained': when_trained(name, work_dirs), **summary}
+    with write_atomically(results / 'fig5.png') as file:
+        file.write((out / 'tsne.png').read_bytes())
+    # Last, as it says which run the figure shows.
     write_text_atomically(results / 'fig5.json', json.dumps(summary) + '\n')
-    shutil.copyfile(out / 'tsne.png', results / 'fig5.png')
 
 
-def is_figure5_of(name: RunName, results: Path) -> bool:
-    """Return whether Figure 5 is there and shows this run."""
+def is_figure5_of(name: RunName, work_dirs: Path, results: Path) -> bool:
+    """Return whether Figure 5 is there and shows this run: its last checkpoint, where that is there."""
     path = results / 'fig5.json'
-    return path.is_file() and f'/{name.folder}/' in json.loads(path.read_text())['command']
+    if not path.is_file():
+        return False
+    summary = json.loads(path.read_text())
+    if f'/{name.folder}/' not in summary['command']:
+        return False
+    return not has_last_checkpoint(name, work_dirs, results) or summary.get('trained') == when_trained(name, work_dirs)
 
 
 def figure5_page(results: Path, remark: str) -> str:
@@ -76,7 +83,7 @@ def figure5_page(results: Path, remark: str) -> str:
         f'`{FIGURE5_CONFIG}`, seed {summary["training_seed"]}, {summary["images"]}. With the filters of another of '
         f'these images, the accuracy falls from {swap["accuracy_own"]:.1%} to {swap["accuracy_swapped"]:.1%}.',
         remark,
-        f'![{FIGURE5_TITLE}]({results.name}/fig5.png)',
+        f'![{FIGURE5_TITLE}](fig5.png)',
     ]
     return '\n\n'.join(filter(None, lines)) + '\n'
 

@@ -161,6 +161,20 @@ def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) ->
     return path
 
 
+def has_last_checkpoint(name: RunName, work_dirs: Path, results: Path) -> bool:
+    """Return whether ``last_checkpoint`` has one to return."""
+    try:
+        last_checkpoint(name, work_dirs, results, '')
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def when_trained(name: RunName, work_dirs: Path) -> str:
+    """Return when the training of the last checkpoint ended: what tells it from others of the same name."""
+    return json.loads((work_dirs / name.folder / 'metrics.json').read_text())['finished']
+
+
 def _keep_logs(work_dir: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # A log of this run beside one of an earlier run would pass for a finished run.

@@ -1,9 +1,11 @@
 """What the reproduction aimed at, the paper's claims among it, and what came of it."""
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from fg_plugin.markdown import markdown_table
 from fg_plugin.reproduction.paper import TABLES
 from fg_plugin.reproduction.summary import cells
 
@@ -102,25 +104,38 @@ TARGETS = (
 
 
 def targets_page(runs: Path) -> str:
-    """Return the section of the targets, as far as ``runs`` have what they are measured by; nothing without any."""
-    means = {(name, cell.row, cell.column): cell.mean for name, table in TABLES.items() for cell in cells(table, runs)}
-    lines = []
-    for target in TARGETS:
-        try:
-            ours = target.ours(lambda *key: _known(means[key]))
-        except LookupError:
-            continue
-        reached = ours <= target.aim if target.at_most else ours >= target.aim
-        sign = '+' if target.unit == 'points' else ''
-        aim = f'{"at most" if target.at_most else "at least"} {target.aim:{sign}g}'
-        lines.append(f'| {target.what} | {aim} {target.unit} | {ours:{sign}.2f} | {"yes" if reached else "**no**"} |')
-    if not lines:
+    """Return the section of the targets, as far as ``runs`` have what they are measured by; nothing without any.
+
+    Runs of another number of epochs than their table's count for none: the targets name the paper's.
+    """
+    known = {
+        (name, cell.row, cell.column): cell.values
+        for name, table in TABLES.items()
+        for cell in cells(table, runs)
+        if cell.values and cell.epochs == table.epochs
+    }
+    rows = [row for target in TARGETS if (row := _row(target, known))]
+    if not rows:
         return ''
-    head = ['## What was aimed at', '', '| | aimed at | ours | reached |', '| --- | --- | --- | --- |']
-    return '\n'.join([*head, *lines]) + '\n'
+    table = markdown_table(['', 'aimed at', 'ours', 'seeds', 'reached'], rows)
+    return f'## What was aimed at\n\n{table}\n'
 
 
-def _known(mean: float | None) -> float:
-    if mean is None:
-        raise LookupError('no run')
-    return mean
+def _row(target: Target, known: Mapping[tuple[str, str, str], Mapping[int, float]]) -> list[str]:
+    """Return a line of the table, nothing if a cell that it needs is not known."""
+    counts = set()
+
+    def mean(table: str, row: str, column: str) -> float:
+        values = known[table, row, column].values()
+        counts.add(len(values))
+        return statistics.fmean(values)
+
+    try:
+        ours = target.ours(mean)
+    except KeyError:
+        return []
+    reached = ours <= target.aim if target.at_most else ours >= target.aim
+    sign = '+' if target.unit == 'points' else ''
+    aim = f'{"at most" if target.at_most else "at least"} {target.aim:{sign}g} {target.unit}'
+    seeds = ' and '.join(map(str, sorted(counts)))
+    return [target.what, aim, f'{ours:{sign}.2f}', seeds, 'yes' if reached else '**no**']

@@ -16,7 +16,7 @@ from fg_plugin.inference import load_model
 from fg_plugin.markdown import markdown_table, mean_and_std
 from fg_plugin.reproduction.faces import Faces, predict_faces
 from fg_plugin.reproduction.paper import TABLES
-from fg_plugin.reproduction.runs import RunName, last_checkpoint
+from fg_plugin.reproduction.runs import RunName, last_checkpoint, when_trained
 
 # Its columns are the networks to test; the first one is what the others are compared to.
 _TABLE = TABLES['faces']
@@ -34,6 +34,12 @@ Results = dict[int, dict[str, Any]]
 def result_path(name: RunName, results: Path) -> Path:
     """Return the file of a run's errors."""
     return results / UNSEEN_ROTATIONS / name.folder.with_suffix('.json')
+
+
+def is_measured(name: RunName, work_dirs: Path, results: Path) -> bool:
+    """Return whether there are errors of the last checkpoint, not of an earlier training of the run."""
+    path = result_path(name, results)
+    return path.is_file() and json.loads(path.read_text()).get('trained') == when_trained(name, work_dirs)
 
 
 def measure_unseen_rotations(
@@ -75,6 +81,7 @@ def measure_unseen_rotations(
         )
     summary = {
         **name._asdict(),
+        'trained': when_trained(name, work_dirs),
         'seen': _errors(seen),
         'unseen': _errors(unseen),
         'by_rotation': _errors_by_rotation(seen, unseen),
@@ -93,12 +100,11 @@ def measure_unseen_rotations(
     return path
 
 
-def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str) -> str:
+def unseen_rotations_page(found: Mapping[str, Results], remark: str) -> str:
     """Return the section of the unseen rotations.
 
     Args:
         found: The errors, as ``load_unseen_rotations`` returns them.
-        folder: Folder of the results, which holds the picture.
         remark: Sentences about them.
     """
     limit = _largest_seen(found)
@@ -116,7 +122,7 @@ def unseen_rotations_page(found: Mapping[str, Results], folder: str, remark: str
         '## Unseen rotations: MTFL, errors on faces rotated further than in training (not in the paper)',
         markdown_table(header, rows),
         remark,
-        f'![Mean error by rotation]({folder}/{UNSEEN_ROTATIONS}.png)',
+        f'![Mean error by rotation]({UNSEEN_ROTATIONS}.png)',
     ]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
@@ -152,14 +158,17 @@ def draw_unseen_rotations(found: Mapping[str, Results]) -> Figure:
 
 
 def load_unseen_rotations(results: Path) -> dict[str, Results]:
-    """Return the errors of all runs by column of the table and seed; a column without any is left out."""
-    found = {}
+    """Return the errors of all runs by column of the table and seed; a column without any is left out.
+
+    Files of other names than those of runs, such as ``seed0_old.json``, are left alone.
+    """
+    found: dict[str, Results] = {}
     for column, config in _TABLE.columns.items():
-        paths = (results / UNSEEN_ROTATIONS / config).glob('seed*.json')
-        summaries = sorted((json.loads(path.read_text()) for path in paths), key=lambda summary: summary['seed'])
-        if summaries:
-            found[column] = {summary['seed']: summary for summary in summaries}
-    return found
+        for path in (results / UNSEEN_ROTATIONS / config).glob('seed*.json'):
+            summary = json.loads(path.read_text())
+            if path == result_path(RunName(config, summary['seed']), results):
+                found.setdefault(column, {})[summary['seed']] = summary
+    return {column: dict(sorted(seeds.items())) for column, seeds in found.items()}
 
 
 def _row(label: str, seeds: Results, reference: Results, bands: Sequence[tuple[int, ...]]) -> list[str]:

@@ -14,6 +14,7 @@ from fg_plugin.benchmark.environment import environment
 from fg_plugin.datasets.landmark_names import LANDMARK_NAMES
 from fg_plugin.datasets.mtfl_annotations import FaceAnnotation, read_mtfl_annotations
 from fg_plugin.inference import load_model
+from fg_plugin.markdown import markdown_table
 from fg_plugin.reproduction.faces import Faces, predict_faces
 from fg_plugin.reproduction.runs import RunName, last_checkpoint
 from fg_plugin.visualization.figures import save_figure
@@ -116,14 +117,11 @@ def worst_faces_page(results: Path, remark: str) -> str:
     paths = sorted((results / 'worst').glob('*.json'))
     if not paths:
         return ''
-    lines = ['## The worst faces', '', f'The {NUM_WORST} test faces with the largest error of a landmark.', '']
-    lines += [remark, ''] if remark else []
+    parts = ['## The worst faces', f'The {NUM_WORST} test faces with the largest error of a landmark.', remark]
     for path in paths:
         summary = json.loads(path.read_text())
-        lines += [f'### `{path.stem}`', '']
-        lines += [f'| faces | of the {len(summary["faces"])} worst | of all {summary["test_faces"]:,} |']
-        lines += ['| --- | --- | --- |']
-        lines += [f'| {trait} | {row["worst"]} | {row["all"]:.1%} |' for trait, row in summary['traits'].items()]
-        picture = f'{results.name}/worst/{path.stem}.png'
-        lines += ['', f'![Landmarks of the worst faces, drawn without the faces]({picture})', '']
-    return '\n'.join(lines)
+        header = ['faces', f'of the {len(summary["faces"])} worst', f'of all {summary["test_faces"]:,}']
+        rows = [[trait, str(row['worst']), f'{row["all"]:.1%}'] for trait, row in summary['traits'].items()]
+        parts += [f'### `{path.stem}`', markdown_table(header, rows)]
+        parts.append(f'![Landmarks of the worst faces, drawn without the faces](worst/{path.stem}.png)')
+    return '\n\n'.join(filter(None, parts)) + '\n'

@@ -46,6 +46,7 @@ class Arm(NamedTuple):
         head_decay: Whether the weights of what generates filters decay.
         network_lr: Factor of the learning rate of everything else.
         warm_up: Part of the training in which the learning rates of generator and heads rise to what they would be.
+        networks: Static networks that it can be built from: names of ``NETWORKS``.
     """
 
     what: str
@@ -56,6 +57,7 @@ class Arm(NamedTuple):
     head_decay: bool = True
     network_lr: float = 1.0
     warm_up: float = 0.0
+    networks: tuple[str, ...] = tuple(NETWORKS)
 
     @property
     def generates(self) -> bool:
@@ -72,8 +74,7 @@ def _of_plain(arm: Callable[[StudyNet], nn.Module]) -> Build:
     def build(data: StudyData, net: nn.Module) -> nn.Module:
         if not isinstance(net, StudyNet):
             raise ValueError(
-                f"{arm.__name__} should be given the network 'plain', whose blocks it knows, but got {data.network!r}; "
-                f'leave it out of --arms.'
+                f"{arm.__name__} should be given the network 'plain', whose blocks it knows, but got {data.network!r}."
             )
         return arm(net)
 
@@ -156,10 +157,10 @@ ARMS: dict[str, Arm] = {
     'static': Arm('static network', lambda data, net: net),
     'standardised': Arm('static, each image standardised', lambda data, net: nn.Sequential(Standardise(), net)),
     'se': Arm('+ SE', lambda data, net: static(data, attention=True)),
-    'condconv': Arm('+ CondConv (4 kernels)', _of_plain(with_condconv)),
+    'condconv': Arm('+ CondConv (4 kernels)', _of_plain(with_condconv), networks=('plain',)),
     'paper': Arm("FG, the paper's (full head, reconstruction)", generated(**PAPER)),
     'no_reconstruction': Arm('FG, full head, no reconstruction', generated(**{**PAPER, 'reconstruction_weight': 0.0})),
-    'stem': Arm("FG, full head, codes from the network's first block", _of_plain(StemConditioned)),
+    'stem': Arm("FG, full head, codes from the network's first block", _of_plain(StemConditioned), networks=('plain',)),
     'input': Arm("FG, full head, codes from each layer's input", lambda data, net: with_input_codes(net)),
     'lowrank': Arm('FG, low rank (8), no reconstruction', generated(**LOWRANK)),
     'standardised_lowrank': Arm(

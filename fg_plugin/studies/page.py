@@ -26,6 +26,8 @@ HEADER = (
 # What the others are compared to: from scratch, and warm.
 REFERENCES = ('static', 'warm_static')
 
+NO_RESULT = '(no result)'
+
 Results = dict[int, dict[str, Any]]
 
 
@@ -47,25 +49,23 @@ def with_numbers(text: str, results: Path) -> str:
     """Return ``text`` with what it says of the networks filled in.
 
     ``{cifar10_16/residual}`` stands for the difference of that network to the static one of the same seed, in points of
-    test accuracy, ``{cifar10_16/residual:unseen}`` for that on unseen variations.
+    test accuracy, ``{cifar10_16/residual:unseen}`` for that on unseen variations. Where there is none, as while some
+    are moved away to be trained again, it becomes ``NO_RESULT``.
 
     Args:
         text: Sentences or a table.
         results: Folder of the results of all data sets.
 
     Raises:
-        ValueError: If there is no such result.
+        ValueError: If there is no such network.
     """
 
     def difference(match: re.Match) -> str:
         data, arm, key = match['data'], match['arm'], match['key'] or 'test'
+        if arm not in ARMS:
+            raise ValueError(f'{match[0]} in the remarks should name a network of {", ".join(ARMS)}.')
         found = load_results(results / data)
-        if arm not in found:
-            raise ValueError(f'{match[0]} in the remarks should name a network with results, but {data} has no {arm}.')
-        number = _differences(found[arm], found.get(_reference(arm), {}), key, digits=1)
-        if not number:
-            raise ValueError(f"{match[0]} in the remarks should have results of the same seeds, but '{key}' has none.")
-        return number
+        return _differences(found.get(arm, {}), found.get(_reference(arm), {}), key, digits=1) or NO_RESULT
 
     return re.sub(r'\{(?P<data>\w+)/(?P<arm>\w+)(:(?P<key>\w+))?\}', difference, text)
 

@@ -25,7 +25,6 @@ def test_costs_are_relative_to_the_first_column(columns, macs):
     assert list(costs) == ['static', 'FG']
     assert costs['static']['training'] == costs['static']['inference'] == 1
     assert costs['FG']['macs'] > costs['static']['macs']
-    assert costs['FG']['training'] > 0 < costs['FG']['inference']
     if macs is not None:
         assert costs['static']['macs'] == macs
 

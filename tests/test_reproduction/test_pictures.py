@@ -34,7 +34,7 @@ swap = {'accuracy_own': 0.99, 'accuracy_swapped': 0.2}
     work_dir = tmp_path / 'work_dirs' / NAME.folder
     work_dir.mkdir(parents=True)
     (work_dir / 'epoch_20.pth').touch()
-    (work_dir / 'metrics.json').touch()
+    (work_dir / 'metrics.json').write_text('{"finished": "today"}')
     # MMEngine writes the path where the run was made.
     (work_dir / 'last_checkpoint').write_text('/elsewhere/epoch_20.pth')
     (tmp_path / 'results').mkdir()
@@ -52,16 +52,27 @@ def test_figure_5_is_kept_with_its_points(checkout):
     assert kept['command'].startswith(f'python tools/analyze_filters.py configs/{NAME.config}.py work_dirs/')
     assert kept['training_seed'] == 2
     assert (checkout / 'results' / 'fig5.png').read_bytes() == b'picture'
-    assert is_figure5_of(NAME, checkout / 'results')
-    assert not is_figure5_of(NAME._replace(seed=1), checkout / 'results')
-    assert not is_figure5_of(NAME._replace(epochs=5), checkout / 'results')
-    assert not is_figure5_of(NAME, checkout)
+    folders = (checkout / 'work_dirs', checkout / 'results')
+    assert is_figure5_of(NAME, *folders)
+    assert not is_figure5_of(NAME._replace(seed=1), *folders)
+    assert not is_figure5_of(NAME._replace(epochs=5), *folders)
+    assert not is_figure5_of(NAME, folders[0], checkout)
     page = figure5_page(checkout / 'results', 'A remark.')
     assert (
         'seed 2, 500 images. With the filters of another of these images, the accuracy falls from 99.0% to 20.0%'
         in page
     )
     assert 'A remark.\n\n![t-SNE' in page
+
+
+def test_figure_5_of_an_earlier_training_is_another(checkout):
+    draw(checkout)
+    (checkout / 'work_dirs' / NAME.folder / 'metrics.json').write_text('{"finished": "tomorrow"}')
+    folders = (checkout / 'work_dirs', checkout / 'results')
+    assert not is_figure5_of(NAME, *folders)
+    # Without a checkpoint, nothing else can be drawn.
+    (checkout / 'work_dirs' / NAME.folder / 'epoch_20.pth').unlink()
+    assert is_figure5_of(NAME, *folders)
 
 
 def test_figure_5_needs_a_checkpoint(checkout):

@@ -10,6 +10,7 @@ from fg_plugin.metrics.normalized_mean_error import NormalizedMeanError
 from fg_plugin.reproduction.runs import RunName
 from fg_plugin.reproduction.unseen_rotations import (
     draw_unseen_rotations,
+    is_measured,
     load_unseen_rotations,
     measure_unseen_rotations,
     result_path,
@@ -45,6 +46,17 @@ def test_a_run_is_tested_on_both(run, write_faces):
     assert weighted == pytest.approx((summary['seen']['mean'] + summary['unseen']['mean']) / 2)
     assert summary.keys() >= {'config', 'seed', 'epochs', 'command', 'torch', 'cpu'}
     assert 'filters_seen' not in summary
+
+
+def test_a_run_that_is_trained_again_is_measured_again(run, write_faces):
+    name, root = run
+    folders = (root / 'work_dirs', root / 'results')
+    assert not is_measured(name, *folders)
+    write_faces(root / 'unseen', np.linspace(47, 60, COUNT))
+    measure(run)
+    assert is_measured(name, *folders)
+    (root / 'work_dirs' / name.folder / 'metrics.json').write_text('{"finished": "tomorrow"}')
+    assert not is_measured(name, *folders)
 
 
 def test_generated_filters_are_also_those_of_the_seen_faces(generated_run, write_faces):
@@ -123,14 +135,14 @@ def results(tmp_path):
 
 
 def test_the_page_compares_equal_seeds(results):
-    _, _, header, *_ = rows = unseen_rotations_page(results, 'results', 'A remark.').splitlines()
+    _, _, header, *_ = rows = unseen_rotations_page(results, 'A remark.').splitlines()
     assert '| Model32 | 2 | 3.00 ± 0.00 | 10.00 ± 1.41 | 10.00 ± 1.41 |  | 100.00 ± 14.14 |' in rows
     assert '| Model32 + SE | 3 | 3.00 ± 0.00 | 8.00 ± 3.00 | 8.00 ± 3.00 | -0.50 ± 0.71 | 80.00 ± 30.00 |' in rows
     assert '| D-Rot | 45 to 50 degrees | all unseen |' in header
     assert '| light FG (full) | 1 | 3.00 | 12.00 | 12.00 | +1.00 | 120.00 |' in rows
     assert '| light FG (full), filters of the same faces in D-Rot | 1 |  | 7.00 | 7.00 | -4.00 | 50.00 |' in rows
     assert 'A remark.' in rows
-    assert rows[-1] == '![Mean error by rotation](results/unseen_rotations.png)'
+    assert rows[-1] == '![Mean error by rotation](unseen_rotations.png)'
 
 
 def test_the_picture_shows_errors_and_how_they_differ(results):

@@ -53,7 +53,7 @@ def test_a_run_is_described_without_its_faces(run):
     assert (shown == 0).all(2).mean() > 2 * (kept == 0).all(2).mean()
     page = worst_faces_page(results, 'A remark.')
     assert '| head turned to a side | 0 | 0.0% |' in page
-    assert '(results/worst/unet_tiny-5ep-seed0.png)' in page
+    assert '(worst/unet_tiny-5ep-seed0.png)' in page
     assert 'A remark.' in page
 
 

@@ -103,8 +103,12 @@ def test_data_sets():
 def test_held_out_images_are_training_images_that_are_left_out():
     whole, held_out = load_data('digits'), load_data('digits', held_out=True)
     assert len(held_out.train.labels) + len(held_out.test.labels) == len(whole.train.labels)
-    known = {image.numpy().tobytes() for image in whole.test.pixels}
-    assert not known & {image.numpy().tobytes() for image in held_out.test.pixels}
+    tests, training, rest = (
+        {image.numpy().tobytes() for image in part.pixels} for part in (whole.test, whole.train, held_out.train)
+    )
+    left_out = {image.numpy().tobytes() for image in held_out.test.pixels}
+    assert left_out <= training
+    assert not left_out & (tests | rest)
 
 
 def test_bad_data(tmp_path):

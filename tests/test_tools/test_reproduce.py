@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fg_plugin.reproduction.runs import RunError
-from fg_plugin.reproduction.unseen_rotations import result_path
+from fg_plugin.reproduction.unseen_rotations import result_path, when_trained
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,28 +78,55 @@ def test_runs_are_tested_on_unseen_rotations_once(reproduce, monkeypatch, tmp_pa
 
     def measure(name, root, work_dirs, data_root, unseen_root, results):
         tested.append((str(name.folder), data_root.name, unseen_root.name))
-        return shutil.copy(next((ROOT / 'results' / 'unseen_rotations').rglob('*.json')), result_path(name, results))
+        summary = json.loads(next((ROOT / 'results' / 'unseen_rotations').rglob('*.json')).read_text())
+        path = result_path(name, results)
+        path.write_text(json.dumps(summary | {'seed': name.seed, 'trained': when_trained(name, work_dirs)}))
+        return path
 
     monkeypatch.setattr('fg_plugin.reproduction.unseen_rotations.measure_unseen_rotations', measure)
+    runs = tmp_path / 'results' / 'runs' / 'unet_mtfl'
+    shutil.copytree(runs / 'seed2', runs / 'seed3')
     shutil.rmtree(tmp_path / 'results' / 'unseen_rotations')
     folder = tmp_path / 'results' / 'unseen_rotations' / 'unet_mtfl'
     folder.mkdir(parents=True)
-    for seed in range(3):
+    for seed in range(4):
         work_dir = tmp_path / 'work_dirs' / 'unet_mtfl' / f'seed{seed}'
         work_dir.mkdir(parents=True)
-        # That of seed 2 has not ended.
-        if seed < 2:
-            (work_dir / 'metrics.json').touch()
+        (work_dir / 'last_checkpoint').write_text('epoch_5.pth')
+        # The training of seed 2 has not ended, the checkpoint of seed 3 was deleted.
+        if seed != 2:
+            (work_dir / 'metrics.json').write_text(json.dumps({'finished': f'day {seed}'}))
+        if seed != 3:
+            (work_dir / 'epoch_5.pth').touch()
     arguments = ('unseen', '--work-dirs', str(tmp_path / 'work_dirs'), '--mtfl-unseen-dir', 'further')
     reproduce(*arguments, '--seeds', '1')
-    reproduce(*arguments)
+    reproduce(*arguments, '--seeds', '0', '1', '2', '3')
     data = ('mtfl_64', 'further')
     assert tested == [('unet_mtfl/seed1', *data), ('unet_mtfl/seed0', *data)]
 
 
+def test_all_leaves_out_figures_of_runs_made_elsewhere(reproduce, monkeypatch, tmp_path):
+    monkeypatch.setattr('fg_plugin.reproduction.runs.train', lambda *args: None)
+    monkeypatch.setattr('fg_plugin.reproduction.pictures.draw_figure6', lambda *args: None)
+    arguments = ('--seeds', '1', '--work-dirs', str(tmp_path / 'work_dirs'))
+    before = (tmp_path / 'results' / 'fig5.json').read_text()
+    reproduce('all', *arguments)
+    assert (tmp_path / 'results' / 'fig5.json').read_text() == before
+    with pytest.raises(SystemExit, match=r'Figure 5 needs a checkpoint of fg_mnist_nenc20_s5/seed1'):
+        reproduce('fig5', *arguments)
+
+
+def test_unseen_rotations_are_of_the_configs_own_schedules(reproduce, capsys):
+    with pytest.raises(SystemExit):
+        reproduce('unseen', '--epochs', '3')
+    assert 'the number of epochs of their configs, but got --epochs 3' in capsys.readouterr().err
+
+
 def test_the_committed_pages_are_those_of_the_committed_runs(reproduce, tmp_path):
     reproduce('all', '--report')
-    assert (tmp_path / 'RESULTS.md').read_text() == (ROOT / 'RESULTS.md').read_text()
+    # That of another folder lies in it, beside its pictures.
+    page = (tmp_path / 'results' / 'RESULTS.md').read_text()
+    assert page.replace('](', '](results/') == (ROOT / 'RESULTS.md').read_text()
     tables = [path for path in (tmp_path / 'results').glob('*.json') if path.name not in INPUTS]
     assert tables
     for path in tables:

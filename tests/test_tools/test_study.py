@@ -1,6 +1,12 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+
+from fg_plugin.studies.page import NO_RESULT
+
+RESULTS = Path(__file__).parents[2] / 'results'
 
 
 def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
@@ -30,6 +36,15 @@ def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
     assert not (tmp_path / 'studies' / 'digits.png').exists()
 
 
+def test_the_committed_page_is_that_of_the_committed_results(run_tool, tmp_path):
+    shutil.copytree(RESULTS / 'studies', tmp_path / 'studies', ignore=shutil.ignore_patterns('*.png'))
+    shutil.copy(RESULTS / 'remarks.json', tmp_path)
+    assert run_tool('study', 'all', '--report', '--results', tmp_path).returncode == 0
+    page = (tmp_path / 'studies.md').read_text()
+    assert page == (RESULTS / 'studies.md').read_text()
+    assert NO_RESULT not in page
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -40,6 +55,11 @@ def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
             ['cost', '--arms', 'static', 'warm_full'],
             "--arms should be networks of cost, but got warm_full, of ['warm']",
         ),
+        (
+            ['cost', '--network', 'resnet18', '--arms', 'static', 'condconv'],
+            '--arms should be networks that are made from resnet18, but got condconv, of plain',
+        ),
+        (['cost', '--report'], 'should hold results of studies'),
     ],
 )
 def test_bad_input(run_tool, tmp_path, arguments, message):
