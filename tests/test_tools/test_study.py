@@ -1,12 +1,15 @@
 import json
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from fg_plugin.studies.page import NO_RESULT
 
-RESULTS = Path(__file__).parents[2] / 'results'
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / 'results'
 
 
 def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
@@ -26,6 +29,24 @@ def test_a_study_of_two_networks_on_digits(run_tool, tmp_path):
     assert run_tool('study', 'cost', *more, '--seeds', '0', '--epochs', '1').returncode == 0
     costs = json.loads((tmp_path / 'studies' / 'digits' / 'costs.json').read_text())['arms']
     assert set(costs) == {'static', 'lowrank', 'residual'}
+
+
+def test_what_another_process_trained_meanwhile_is_left_alone(monkeypatch, tmp_path):
+    trained = []
+
+    def train_beside_another_process(cells, arm, seed):
+        trained.append(arm)
+        for other in ('static', 'lowrank'):
+            path = cells.folder / other / f'seed{seed}.json'
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps({'test': 90.0, 'train': 99.0, 'recipe': {'epochs': 10}}))
+        return {'test': 90.0}
+
+    monkeypatch.setattr('fg_plugin.studies.cells.Cells.train', train_beside_another_process)
+    arguments = ['cost', '--arms', 'static', 'lowrank', '--seeds', '0', '--results', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', ['study.py', *arguments])
+    runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
+    assert trained == ['static']
 
 
 def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
