@@ -31,7 +31,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
             help=f'options of {what}',
         )
     parser.add_argument(
-        '--input-size', type=int, nargs='+', metavar='SIZE', help='height and width of an input, or one number for both'
+        '--input-size',
+        type=int,
+        nargs='+',
+        metavar='SIZE',
+        help='height and width of an input, or one number for both; needed where a config does not tell them',
     )
     parser.add_argument('--classes', type=Path, metavar='FILE', help='names of the classes, one a line')
     parser.add_argument('--device', default='cpu', help='such as cpu or cuda (default: cpu)')

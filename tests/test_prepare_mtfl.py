@@ -104,6 +104,26 @@ def test_another_seed_changes_split_and_angles(run):
         assert first['test'].tolist() != other['test'].tolist()
 
 
+@pytest.mark.parametrize('other', [('--seed=1',), ('--angles', '60', '90'), ('--test-size=4',)])
+def test_faces_of_other_options_are_replaced_only_when_asked(run, capsys, other):
+    files = {path: path.read_bytes() for path in run().iterdir()}
+    with pytest.raises(SystemExit, match=r'rot\.npz holds faces of other --angles, .* or --overwrite'):
+        run(*other)
+    assert {path: path.read_bytes() for path in files} == files
+    # The same again is no other.
+    run()
+    changed = run(*other, '--overwrite') / 'rot.npz'
+    assert changed.read_bytes() != files[changed]
+
+
+def test_damaged_faces_are_replaced(run):
+    path = run() / 'rot.npz'
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    run()
+    assert path.read_bytes() == whole
+
+
 def test_stronger_rotations_turn_the_same_faces_further(run):
     out, strong = run(), run('--angles', '60', '90', out='strong')
     assert (out / 'align.npz').read_bytes() == (strong / 'align.npz').read_bytes()
@@ -134,7 +154,7 @@ def test_interrupted_while_writing_the_old_files_stay(run, tool, monkeypatch, fi
     contact_sheet = tool.contact_sheet
     monkeypatch.setattr(tool, 'contact_sheet', interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run('--seed=1')
+        run('--seed=1', '--overwrite')
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 

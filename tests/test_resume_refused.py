@@ -65,6 +65,21 @@ def test_another_length_is_refused_with_the_way_out(trained, tmp_path):
     assert 'Resume with the train_cfg of the checkpoint, or start a new training from its weights' in message
 
 
+def test_another_learning_rate_is_refused_with_the_way_out(trained, tmp_path):
+    option = 'optim_wrapper.optimizer.lr=0.5'
+    message = refusal(tmp_path / 'run', '--resume', trained / 'epoch_2.pth', '--cfg-options', option)
+    assert f'which MMEngine takes from it, but got {option}, 0.' in message
+    assert f'start a new training from its weights with --cfg-options load_from={trained / "epoch_2.pth"}' in message
+
+
+def test_another_precision_is_named_in_a_warning(trained, tmp_path):
+    assert train(tmp_path / 'run', '--resume', trained / 'epoch_2.pth', '--amp') == [0]
+    assert 'resumed with other settings, so that the run will not end where' in printed(tmp_path / 'run')
+    assert 'optim_wrapper.type="CPUAmpOptimWrapper", "' in printed(tmp_path / 'run')
+    assert train(tmp_path / 'same', '--resume', trained / 'epoch_2.pth') == [0]
+    assert 'other settings' not in printed(tmp_path / 'same')
+
+
 def test_another_architecture_is_refused_with_its_keys(trained, tmp_path):
     resumed = ['--resume', trained / 'epoch_2.pth', '--cfg-options']
     message = refusal(tmp_path / 'static', *resumed, 'model.backbone.convert.exclude=[layers.0]')

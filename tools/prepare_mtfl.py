@@ -58,6 +58,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help='degrees that a face of D-Rot is rotated by, to either side; the split stays',
     )
     parser.add_argument('--test-size', type=int, default=1000, help='images in the test set')
+    parser.add_argument('--overwrite', action='store_true', help='replace faces that were made with other options')
     parser.add_argument('--workers', type=int, default=2, help='processes')
     return parser.parse_args(arguments)
 
@@ -76,6 +77,7 @@ def prepare(args: argparse.Namespace) -> None:
     Raises:
         FileNotFoundError: If annotations or images are missing.
         ValueError: If an annotation is malformed, an image is unusable, or ``test_size`` or ``angles`` is out of range.
+        FileExistsError: If ``out_dir`` holds faces of other rotations or another split, unless ``overwrite`` is set.
     """
     least, largest = args.angles
     if not 0 <= least < largest <= 180:
@@ -97,6 +99,8 @@ def prepare(args: argparse.Namespace) -> None:
     angles = np.sign(angles) * least + angles * ((largest - least) / largest)
     is_test = np.zeros(len(annotations), dtype=bool)
     is_test[generator.permutation(len(annotations))[: args.test_size]] = True
+    if not args.overwrite:
+        check_replaces_its_own(args.out_dir, annotations, angles, is_test)
 
     pairs: list[FacePair] = []
     kept: list[int] = []
@@ -124,6 +128,36 @@ def prepare(args: argparse.Namespace) -> None:
         f'{args.out_dir}: {len(pairs)} faces in align.npz and rot.npz, {len(pairs) - test} for training, {test} for '
         f'test, {len(problems)} skipped. Look at {args.out_dir}/contact_sheet.png'
     )
+
+
+def check_replaces_its_own(
+    out_dir: Path, annotations: list[FaceAnnotation], angles: np.ndarray, is_test: np.ndarray
+) -> None:
+    """Check that faces in ``out_dir`` are those that are to be made.
+
+    Raises:
+        FileExistsError: If they are rotated or split otherwise: a training on them could not be repeated.
+    """
+    path = out_dir / 'rot.npz'
+    try:
+        with np.load(path) as old:
+            test = np.zeros(len(old['names']), dtype=bool)
+            test[old['test']] = True
+            known = dict(
+                zip(old['names'].tolist(), zip(old['angles'].tolist(), test.tolist(), strict=True), strict=True)
+            )
+    except (OSError, ValueError, LookupError, zipfile.BadZipFile):
+        # Nothing there, or nothing that a training could use.
+        return
+    new = {
+        annotation.name: (angle, tested)
+        for annotation, angle, tested in zip(annotations, angles.tolist(), is_test.tolist(), strict=True)
+    }
+    if any(new.get(name) != face for name, face in known.items()):
+        raise FileExistsError(
+            f'{path} holds faces of other --angles, --seed, --test-size or --mtfl-root: give another --out-dir, or '
+            f'--overwrite to replace them'
+        )
 
 
 def map_faces(

@@ -1,5 +1,6 @@
 """What a data set says when its files are missing: which, how to get them, what runs without them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,15 +20,18 @@ def missing_data(what: str, how: str, demo: str) -> FileNotFoundError:
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Run the body in the main process while the other processes wait, then in those.
+    """Run the body in the main process while the others wait, then in one of each other machine, then in the rest.
 
-    So that one process downloads or fills a cache, and the others find it done. Without a process group the body
-    just runs.
+    So that one process downloads or fills a cache, and the others find it done, also where each machine has a folder of
+    its own. Without a process group the body just runs.
     """
-    if not is_main_process():
+    # MMEngine's launchers all set it.
+    first_of_machine = os.environ.get('LOCAL_RANK', '0') == '0'
+    turn = 0 if is_main_process() else 1 if first_of_machine else 2
+    for _ in range(turn):
         barrier()
     try:
         yield
     finally:
-        if is_main_process():
+        for _ in range(2 - turn):
             barrier()

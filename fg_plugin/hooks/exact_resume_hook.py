@@ -11,9 +11,13 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from fg_plugin.hooks.training_progress import training_progress
+from fg_plugin.hooks.training_settings import changed_settings, training_settings
 from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 _GRADIENTS = 'pending_gradients'
+_SETTINGS = 'training_settings'
+# MMEngine goes on with those of the checkpoint, whatever the config says.
+_RESTORED = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg', 'param_scheduler')
 
 
 class ResumeError(ValueError):
@@ -25,7 +29,9 @@ class ExactResumeHook(Hook):
     """Checks what an exact continuation depends on, and makes up for what the interruption cut off.
 
     - The number of processes and their batch size have to be those of the checkpoint.
-    - So have to be the lengths of the learning rate's schedules: MMEngine goes on with those of the checkpoint.
+    - So have to be the settings of the optimizer and of the learning rate's schedules, their lengths among them:
+      MMEngine goes on with those of the checkpoint.
+    - Other settings that differ from the checkpoint's, such as another precision, are named in a warning.
     - All processes have to start from the same checkpoint.
     - Gradients that are accumulated for a step (``accumulative_counts``) beyond a checkpoint are kept in it. Those of
       several processes are not, as each has its own: an epoch-based loop does not go on from such a checkpoint.
@@ -51,6 +57,7 @@ class ExactResumeHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds the number of processes, the batch size of each, and the gradients that no step has used yet."""
         checkpoint['meta'].update(processes=runner.world_size, batch_size=_batch_size(runner))
+        checkpoint['meta'][_SETTINGS] = training_settings(runner.cfg)
         pending = _awaits_step(runner)
         if 'optimizer' in checkpoint and not (pending and runner.world_size > 1):
             checkpoint[_GRADIENTS] = _gradients(runner) if pending else {}
@@ -68,6 +75,7 @@ class ExactResumeHook(Hook):
             )
         self._check_processes(runner, checkpoint['meta'])
         _check_schedules(runner, checkpoint.get('param_schedulers') or [])
+        _check_settings(runner, checkpoint['meta'])
         self._gradients = checkpoint.get(_GRADIENTS)
 
     def before_train(self, runner: Runner) -> None:
@@ -147,6 +155,22 @@ def _check_schedules(runner: Runner, saved: Any) -> None:
                     f'would be trained with the rate of the last ones. Resume with the train_cfg of the checkpoint, or '
                     f'start a new training from its weights with --cfg-options load_from=CHECKPOINT'
                 )
+
+
+def _check_settings(runner: Runner, meta: dict) -> None:
+    changed = changed_settings(meta[_SETTINGS], training_settings(runner.cfg)) if _SETTINGS in meta else {}
+    ignored = [f'{name}={values}' for name, values in changed.items() if name.startswith(_RESTORED)]
+    if ignored:
+        raise ResumeError(
+            f'a resumed run should have the optimizer and the schedules of its checkpoint, which MMEngine takes from '
+            f'it, but got {"; ".join(ignored)}. Resume with the settings of the checkpoint, or start a new training '
+            f'from its weights with --cfg-options load_from={runner._load_from}'
+        )
+    if changed:
+        runner.logger.warning(
+            'resumed with other settings, so that the run will not end where an uninterrupted one would: '
+            + '; '.join(f'{name}={values}' for name, values in changed.items())
+        )
 
 
 def _count(processes: int) -> str:

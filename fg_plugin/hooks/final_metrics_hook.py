@@ -20,6 +20,7 @@ from fg_plugin.atomic_write import write_text_atomically
 from fg_plugin.json_text import json_text
 
 _ELAPSED = 'elapsed_seconds'
+_METRICS = 'metrics.json'
 
 
 @HOOKS.register_module()
@@ -40,7 +41,9 @@ class FinalMetricsHook(Hook):
         self._elapsed_before = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Continues the clock of a resumed run."""
+        """Continues the clock of a resumed run; a new one has no metrics yet, whatever its folder holds."""
+        if not runner.iter:
+            self._remove_earlier(runner)
         self._start = perf_counter()
         hub = runner.message_hub
         self._elapsed_before = hub.get_info(_ELAPSED) if _ELAPSED in hub.runtime_info else 0.0
@@ -70,11 +73,15 @@ class FinalMetricsHook(Hook):
             'processes': runner.world_size,
             _ELAPSED: round(self._elapsed(), 1),
         }
-        self._write(runner, 'metrics.json', self._metrics, training)
+        self._write(runner, _METRICS, self._metrics, training)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Writes the metrics of a test."""
         self._write(runner, 'test_metrics.json', dict(metrics or {}), {'checkpoint': runner._load_from})
+
+    @master_only
+    def _remove_earlier(self, runner: Runner) -> None:
+        Path(runner.work_dir, _METRICS).unlink(missing_ok=True)
 
     def _elapsed(self) -> float:
         return self._elapsed_before + perf_counter() - self._start

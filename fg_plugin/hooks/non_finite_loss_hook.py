@@ -62,7 +62,12 @@ class NonFiniteLossHook(Hook):
         if last is None or last == self._stale:
             return f'No checkpoint was saved yet; {advice}'
         name, _ = last
-        return f'The last good checkpoint is {name}; {advice} and continue with --resume {name}'
+        # A resumed run has the learning rate of its checkpoint.
+        return (
+            f'The last good checkpoint is {name}: clip the gradient (optim_wrapper.clip_grad) and continue with '
+            f'--resume {name}, or lower the learning rate and start a new training from its weights with --cfg-options '
+            f'load_from={name}'
+        )
 
 
 def _last_checkpoint(runner: Runner) -> tuple[str, int] | None:

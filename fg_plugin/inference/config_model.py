@@ -114,11 +114,11 @@ def _input_size(model: Any, hosts: Sequence[nn.Module], given: Sequence[int] | N
     size = given or getattr(preprocessor, 'image_size', None)
     if generators:
         channels = channels or generators[0].autoencoder.in_channels
-        size = size or (generators[0].image_size,) * 2
     if size is None:
+        # Not that of a generator: its encoder may see a thumbnail.
         raise ValueError(
-            'The size of the input should be given (--input-size), because neither image_size of the data_preprocessor '
-            'nor an FGBackboneWrapper tells it.'
+            'The size of the input should be given (--input-size), that of the training, because the data_preprocessor '
+            'has no image_size that tells it.'
         )
     return channels or 3, size[0], size[1]
 

@@ -26,11 +26,15 @@ def list_images(paths: Sequence[Path], leave_out: Path | None = None) -> list[Pa
         leave_out: A folder whose files are not listed with those of a folder around it, such as that of drawn images.
 
     Raises:
-        ValueError: If there is no file at all.
+        ValueError: If there is no file at all, or ``leave_out`` is one of the folders.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
+            if leave_out is not None and path.resolve() == leave_out.resolve():
+                raise ValueError(
+                    f'{leave_out} should not be a folder of images, as it is written to: give another one.'
+                )
             names = [file for file in path.rglob('*') if file.is_file() and not _is_hidden(file.relative_to(path))]
             if leave_out is not None and path.resolve() in leave_out.resolve().parents:
                 names = [file for file in names if leave_out.resolve() not in file.resolve().parents]

@@ -27,7 +27,8 @@ def load_model(
         checkpoint: Its weights: a checkpoint of the training, or what ``fg_plugin.export`` wrote as safetensors.
         options: Keyword arguments of ``timm.create_model`` (``num_classes=10``), or settings that override the
             config's (``{'model.backbone.n': 64}``).
-        input_size: ``(H, W)`` that images are resized to; None for what the model was trained with.
+        input_size: ``(H, W)`` that images are resized to; None for ``image_size`` of the config's data preprocessor, or
+            that of the timm model.
         classes: Names of the classes; None for those that the checkpoint or timm knows.
         device: Where to run.
 

@@ -305,7 +305,7 @@ def test_frozen_checkpoint_loads_without_fg_plugin(tmp_path):
     torch.manual_seed(0)
     model = build_config_model(read_config(config))
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'fg.pth')
-    loaded = load_model(config, tmp_path / 'fg.pth')
+    loaded = load_model(config, tmp_path / 'fg.pth', input_size=(32, 32))
     batches, _ = input_batches(loaded, list_images([tmp_path / 'images']))
     export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=batches)
     inputs = loaded.normalise(batches[0])

@@ -287,7 +287,7 @@ def test_the_tools_take_the_config(tmp_path):
     for number in range(6):
         Image.fromarray(random.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(images / f'{number}.png')
 
-    loaded = load_model(config, checkpoint, classes=('background', 'vessel'))
+    loaded = load_model(config, checkpoint, classes=('background', 'vessel'), input_size=(64, 64))
     assert (loaded.task, loaded.input_size) == ('segmentation', (3, 64, 64))
     files = list_images([images])
     inputs = torch.stack([loaded.transform(read_image(file, 3)) for file in files])
@@ -302,6 +302,6 @@ def test_the_tools_take_the_config(tmp_path):
     assert 0 < analysis['swap']['agreement'] <= 1
     assert (tmp_path / 'analysis' / 'tsne.png').is_file()
     assert 'logits' in export_file(loaded, 'onnx', tmp_path / 'model.onnx')
-    loaded = load_model(config, checkpoint)
+    loaded = load_model(config, checkpoint, input_size=(64, 64))
     report = export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=[inputs])
     assert 'a plain EncoderDecoder loads it' in report

@@ -93,7 +93,7 @@ class TestWholeAnalysis:
         assert colouring.values[0] == pytest.approx(angle.item())
 
     def test_of_a_segmentor(self, tmp_path):
-        loaded = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+        loaded = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR), input_size=(64, 64))
         samples = samples_from_files(loaded, save_images(tmp_path / 'images', 6, (64, 64), 'RGB'), 6)
         summary = analyse(loaded, samples, tmp_path / 'out')
         with torch.no_grad():
@@ -114,7 +114,7 @@ class TestWholeAnalysis:
         assert (tmp_path / 'out' / 'tsne.png').is_file()
 
     def test_of_features(self, tmp_path):
-        loaded = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+        loaded = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES), input_size=(64, 64))
         samples = samples_from_files(loaded, save_images(tmp_path / 'images', 6, (64, 64), 'RGB'), 6)
         summary = analyse(loaded, samples, tmp_path / 'out')
         arrays = np.load(tmp_path / 'out' / 'swap.npz')

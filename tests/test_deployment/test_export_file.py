@@ -45,12 +45,12 @@ def unet(tmp_path):
 
 @pytest.fixture
 def segmentor(tmp_path):
-    return load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+    return load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR), input_size=(64, 64))
 
 
 @pytest.fixture
 def features(tmp_path):
-    return load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+    return load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES), input_size=(64, 64))
 
 
 @torch.no_grad()

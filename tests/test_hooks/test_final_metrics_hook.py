@@ -1,8 +1,9 @@
 import json
 
+import pytest
 import torch
 
-from fg_plugin.hooks import FinalMetricsHook
+from fg_plugin.hooks import FinalMetricsHook, NonFiniteLossError
 
 
 def test_training_report(toy_runner, tmp_path, monkeypatch):
@@ -24,6 +25,23 @@ def test_training_report(toy_runner, tmp_path, monkeypatch):
     assert {'python', 'numpy'} <= report['versions'].keys()
     assert f'{torch.get_num_threads()} threads' in report['hardware']
     assert 0 < report['elapsed_seconds'] < 60
+
+
+def test_the_metrics_of_an_earlier_run_go_when_another_begins(toy_runner, tmp_path):
+    def train(**settings):
+        runner = toy_runner(**settings)
+        runner.register_hook(FinalMetricsHook())
+        runner.train()
+
+    train(**{'train_cfg.max_epochs': 1})
+    path = tmp_path / 'run' / 'metrics.json'
+    finished = path.read_text()
+    with pytest.raises(NonFiniteLossError):
+        train(resume=True, **{'model.nan_loss_at': 8})
+    assert path.read_text() == finished
+    with pytest.raises(NonFiniteLossError):
+        train(**{'model.nan_loss_at': 8})
+    assert not path.exists()
 
 
 def test_the_clock_of_a_resumed_run_continues(toy_runner, tmp_path, monkeypatch):

@@ -16,7 +16,10 @@ def test_the_step_the_terms_and_the_last_good_checkpoint_are_named(toy_runner, t
     text = str(caught.value)
     good = tmp_path / 'run' / 'epoch_1.pth'
     assert 'at step 9 (epoch 2, iteration 3 of it) got loss=nan, loss_cls=nan, loss_rec=0.' in text
-    assert f'The last good checkpoint is {good}; lower the learning rate' in text
+    assert f'The last good checkpoint is {good}: clip the gradient' in text
+    assert (
+        f'lower the learning rate and start a new training from its weights with --cfg-options load_from={good}' in text
+    )
     assert sorted(path.name for path in (tmp_path / 'run').glob('epoch_*')) == ['epoch_1.pth']
     assert all(tensor.isfinite().all() for tensor in CheckpointLoader.load_checkpoint(str(good))['state_dict'].values())
 

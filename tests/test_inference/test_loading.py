@@ -60,10 +60,17 @@ def test_a_timm_name_tells_size_and_normalisation(tmp_path):
 
 
 def test_other_outputs_of_configs(tmp_path):
-    segmentor = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR))
+    segmentor = load_model(SEGMENTOR, save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR), input_size=(64, 64))
     assert (segmentor.task, segmentor.output_names) == ('segmentation', ('logits',))
-    features = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES))
+    features = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES), input_size=(64, 64))
     assert (features.task, features.output_names) == ('features', ('features_0', 'features_1'))
+
+
+def test_the_size_of_the_thumbnail_is_not_taken_for_that_of_the_images(tmp_path):
+    checkpoint = save_config_model(tmp_path / 'segmentor.pth', SEGMENTOR)
+    with pytest.raises(ValueError, match=r'should be given \(--input-size\), that of the training'):
+        load_model(SEGMENTOR, checkpoint)
+    assert load_model(SEGMENTOR, checkpoint, input_size=(128, 64)).input_size == (3, 128, 64)
 
 
 @pytest.mark.parametrize('options', [dict(num_classes=0), dict(features_only=True)])
@@ -81,7 +88,7 @@ def test_outputs_begin_with_the_batch(tmp_path):
     options = {'model.type': 'ToyFeatureExtractor', 'model.mean_only': True}
     checkpoint = save_config_model(tmp_path / 'features.pth', FEATURES)
     with pytest.raises(ValueError, match=r'begin with the batch .* for two images their shapes are \[\(3,\)\]'):
-        load_model(FEATURES, checkpoint, options=options)
+        load_model(FEATURES, checkpoint, options=options, input_size=(64, 64))
 
 
 def test_outputs_of_imagenet_have_its_names(tmp_path):
@@ -185,8 +192,8 @@ def test_pictures_that_were_drawn_before_are_no_images(tmp_path):
     listed = list_images([tmp_path / 'images'], leave_out=tmp_path / 'images' / '..' / 'images' / 'out')
     assert {path.name for path in listed} == names
     assert len(listed) == 2
-    # Where they are asked for, they are.
-    assert len(list_images([tmp_path / 'images' / 'out'], leave_out=tmp_path / 'images' / 'out')) == 3
+    with pytest.raises(ValueError, match=r'images/out should not be a folder of images, as it is written to'):
+        list_images([tmp_path / 'images' / 'out'], leave_out=tmp_path / 'images' / 'out')
 
 
 def test_no_image_at_all(tmp_path):

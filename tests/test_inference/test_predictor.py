@@ -117,7 +117,11 @@ def test_landmarks_are_in_pixels_of_the_file(unet, tmp_path):
 class TestSegmentation:
     @pytest.fixture(scope='class')
     def segmentor(self, tmp_path_factory):
-        return load_model(SEGMENTOR, save_config_model(tmp_path_factory.mktemp('seg') / 'segmentor.pth', SEGMENTOR))
+        return load_model(
+            SEGMENTOR,
+            save_config_model(tmp_path_factory.mktemp('seg') / 'segmentor.pth', SEGMENTOR),
+            input_size=(64, 64),
+        )
 
     def test_labels_are_of_pixels_of_the_file(self, segmentor, tmp_path):
         (small,) = save_images(tmp_path, 1, (64, 64), 'RGB')
