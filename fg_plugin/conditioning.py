@@ -135,7 +135,11 @@ def _scopes_with(scopes: tuple[Conditioning | None, ...], codes: tuple[Tensor, .
 
 if not hasattr(torch.utils.checkpoint.checkpoint, 'carries_conditioning'):
     torch.utils.checkpoint.checkpoint = _carry_conditioning(torch.utils.checkpoint.checkpoint)
-    # FSDP's wrapper of modules has bound the original when other parts of PyTorch imported it.
-    _wrapper = sys.modules.get('torch.distributed.algorithms._checkpoint.checkpoint_wrapper')
-    if _wrapper is not None:
-        _wrapper.torch_utils_checkpoint = torch.utils.checkpoint.checkpoint  # type: ignore[attr-defined]
+    # What was imported before has bound the original: FSDP's wrapper of modules, by other parts of PyTorch, and
+    # MMEngine's activation_checkpointing, by its Runner.
+    for _module, _name in (
+        ('torch.distributed.algorithms._checkpoint.checkpoint_wrapper', 'torch_utils_checkpoint'),
+        ('mmengine.runner.activation_checkpointing', 'checkpoint'),
+    ):
+        if _module in sys.modules:
+            setattr(sys.modules[_module], _name, torch.utils.checkpoint.checkpoint)

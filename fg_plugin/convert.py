@@ -168,6 +168,9 @@ def _static_modules(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         if (type(module).__module__, type(module).__name__) in MIXES_BATCH:
             static[name] = f'its {type(module).__name__} attends across the batch'
+        # timm's heads without pooling: with one, they make a linear layer of the values of its weight.
+        if getattr(module, 'use_conv', False) and hasattr(module, 'reset'):
+            static[name] = f'its {type(module).__name__} builds it anew in reset_classifier'
     return static
 
 

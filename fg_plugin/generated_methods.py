@@ -134,7 +134,8 @@ def _measures(method: Callable) -> Callable:
     @wraps(method)
     def measure(self: 'GeneratedModel', *args: Any, **kwargs: Any) -> Any:
         layers = layers_of(self)
-        if signature.bind(self, *args, **kwargs).arguments.get('patch_size') is not None:
+        arguments = signature.bind(self, *args, **kwargs).arguments
+        if arguments.get('patch_size') is not None:
             _check_resampling(layers)
         # It may run a part of the network to see the shape of its output. The filters do not matter for it.
         image = self.fg_generator.input_mean.new_zeros(1, *self.fg_conversion.input_size)
@@ -145,6 +146,11 @@ def _measures(method: Callable) -> Callable:
             conv = self.get_submodule(name)
             if conv is not layer:
                 self.set_submodule(name, layer.resampled(conv))  # type: ignore[arg-type]
+        size = arguments.get('img_size')
+        if size is not None:
+            height, width = (size, size) if isinstance(size, int) else size
+            channels = self.fg_conversion.input_size[0]
+            self.fg_conversion = self.fg_conversion._replace(input_size=(channels, height, width))
         return out
 
     return measure

@@ -115,6 +115,7 @@ class GeneratedModel(nn.Module):
         if any(key.startswith(ours) for key in state_dict):
             return super().load_state_dict(state_dict, strict, **options)
         loads: list[Any] = []
+        self.__dict__[_OWN_LOAD] = True
         handle = self.register_load_state_dict_post_hook(lambda _, keys: loads.append(keys))
         try:
             result = super().load_state_dict(state_dict, False, **options)
@@ -125,15 +126,16 @@ class GeneratedModel(nn.Module):
             raise
         finally:
             handle.remove()
+            del self.__dict__[_OWN_LOAD]
         # Not what the host's own method may have returned instead.
         for keys in loads:
             _accept_plain(self, keys, strict)
         return result
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Notice plain weights in the checkpoint of a larger network, for which ``load_state_dict`` is not called."""
+        """Notice plain weights where ``load_state_dict`` is not called: in a larger network's, and by MMEngine."""
         ours = generation_prefixes(self, prefix, f'{prefix}{GENERATOR}.')
-        keys = [key for key in state_dict if key.startswith(prefix)] if prefix else []
+        keys = [key for key in state_dict if key.startswith(prefix)] if _OWN_LOAD not in self.__dict__ else []
         plain = bool(keys) and not any(key.startswith(ours) for key in keys)
         self.__dict__[_PLAIN_PREFIX] = prefix if plain else None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -146,6 +148,7 @@ class GeneratedModel(nn.Module):
 
 
 _PLAIN_PREFIX = 'fg_plain_prefix'
+_OWN_LOAD = 'fg_own_load'
 
 
 def accept_plain_part(model: nn.Module, keys: Any) -> None:

@@ -30,6 +30,7 @@ from fg_plugin.compat import (
     allow_checkpoint_globals,
     check_versions,
     installed_versions,
+    refuse_conv_bn_eval,
     restrict_checkpoint_loading,
 )
 from fg_plugin.layers import AEFeatureNeck, Autoencoder, FilterRepoConv
@@ -43,3 +44,4 @@ check_versions(installed_versions())
 allow_checkpoint_globals()
 restrict_checkpoint_loading()
 allow_adaptive_padding()
+refuse_conv_bn_eval()

@@ -69,6 +69,17 @@ def test_a_part_of_another_network_computes_what_the_plain_one_computes(load, op
         load(parent, incomplete, strict=True)
 
 
+@pytest.mark.parametrize('options', [dict(init='orthogonal'), dict(), dict(num_base_filters=4, head='full')])
+def test_the_loader_of_mmengine_takes_plain_weights(options):
+    model, expected = converted(**options), converted(**options)
+    expected.load_state_dict(plain(0).state_dict())
+    mmengine.runner.checkpoint.load_state_dict(model, plain(0).state_dict(), strict=True)
+    torch.testing.assert_close(model(images()), expected(images()), rtol=0, atol=1e-12)
+    own = copy.deepcopy(perturb_heads_(model).state_dict())
+    mmengine.runner.checkpoint.load_state_dict(model, own, strict=True)
+    assert all(torch.equal(value, own[key]) for key, value in model.state_dict().items())
+
+
 def test_a_reverted_network_knows_nothing_of_it():
     model = converted()
     revert_(model)

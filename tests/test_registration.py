@@ -58,3 +58,24 @@ def test_missing_packages_name_both_extras(package):
 def test_the_package_itself_needs_no_mmengine():
     done = run_python("import sys; sys.modules['mmengine'] = sys.modules['mmcv'] = None; import fg_plugin")
     assert done.returncode == 0, done.stderr
+
+
+def test_activation_checkpointing_of_mmengine_works_whatever_is_imported_first():
+    ended = run_python("""
+from mmengine.runner import Runner
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+import torch
+from torch import nn
+import fg_plugin
+net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)).double()
+fg_plugin.convert_(net, init='orthogonal', mean=(0,) * 3, std=(1,) * 3, input_size=(3, 16, 16))
+images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+net(images).square().sum().backward()
+expected = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}
+net.zero_grad()
+turn_on_activation_checkpointing(net, ['1'])
+net(images).square().sum().backward()
+for name, parameter in net.named_parameters():
+    torch.testing.assert_close(parameter.grad, expected[name])
+""")
+    assert ended.returncode == 0, ended.stderr

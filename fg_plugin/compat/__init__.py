@@ -14,6 +14,7 @@ half-written checkpoints           :class:`~fg_plugin.compat.atomic_local_backen
 no ``pkg_resources``               the pin ``setuptools<82`` of the extras
 ``import`` in a config             ``Config.fromfile(path, lazy_import=False)``
 ``compile`` recompiles             refused in ``fg_plugin.launch``; ``CompileBackboneHook`` instead
+``efficient_conv_bn_eval``         :func:`~fg_plugin.compat.conv_bn_eval.refuse_conv_bn_eval`
 ``Conv2dAdaptivePadding``          :func:`~fg_plugin.compat.adaptive_padding.allow_adaptive_padding`
 untested versions                  :func:`~fg_plugin.compat.supported_versions.check_versions`
 =================================  =====================================================================================
@@ -23,6 +24,7 @@ from fg_plugin.compat.adaptive_padding import allow_adaptive_padding
 from fg_plugin.compat.atomic_local_backend import AtomicLocalBackend
 from fg_plugin.compat.checkpoint_globals import allow_checkpoint_globals
 from fg_plugin.compat.checkpoint_loader import restrict_checkpoint_loading
+from fg_plugin.compat.conv_bn_eval import refuse_conv_bn_eval
 from fg_plugin.compat.cpu_amp import AMP_DTYPES, CPUAmpOptimWrapper, enable_amp
 from fg_plugin.compat.cpu_process_group import explained_sync_batch_norm, prepare_launch
 from fg_plugin.compat.supported_versions import check_versions, installed_versions
@@ -38,5 +40,6 @@ __all__ = [
     'explained_sync_batch_norm',
     'installed_versions',
     'prepare_launch',
+    'refuse_conv_bn_eval',
     'restrict_checkpoint_loading',
 ]

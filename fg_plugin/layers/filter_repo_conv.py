@@ -245,7 +245,9 @@ class FilterRepoConv(nn.Conv2d):
             coefficients: Of the one sample, as the head emits them.
         """
         filters = coefficients.filters(self.weight)[0].detach().to(self.weight.dtype)
-        return self._conv_with(nn.Parameter(filters.contiguous(), self.weight.requires_grad))
+        # That of the repository, as Module.to(memory_format=...) left it.
+        memory_format = torch.contiguous_format if self.weight.is_contiguous() else torch.channels_last
+        return self._conv_with(nn.Parameter(filters.contiguous(memory_format=memory_format), self.weight.requires_grad))
 
     def _conv_with(self, weight: Tensor) -> nn.Conv2d:
         if self._host is None:

@@ -79,6 +79,11 @@ def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:
     return losses.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
+def _without(landmarks: Tensor, unknown: Tensor) -> Tensor:
+    """Return ``landmarks`` with zeros for those that do not count: a NaN would reach the gradient through a mask."""
+    return landmarks.float().masked_fill(unknown.unsqueeze(-1), 0)
+
+
 @TASK_UTILS.register_module()
 class SoftmaxHeatmapCodec:
     """One classification over all pixels for each landmark.
@@ -104,9 +109,10 @@ class SoftmaxHeatmapCodec:
         """
         height, width = heatmaps.shape[-2:]
         logits = heatmaps.float().flatten(-2)
-        positions, weights = bilinear_neighbours(landmarks.float(), height, width)
+        inside = inside_image(landmarks, height, width)
+        positions, weights = bilinear_neighbours(_without(landmarks, ~inside), height, width)
         likelihood = (logits.gather(-1, positions) * weights).sum(-1) - logits.logsumexp(-1)
-        return masked_mean(-likelihood, inside_image(landmarks, height, width))
+        return masked_mean(-likelihood, inside)
 
     def decode(self, heatmaps: Tensor) -> Tensor:
         """Expected position in a window around the maximum: logits ``(B, K, H, W)`` to points ``(B, K, 2)``."""
@@ -145,9 +151,10 @@ class GaussianHeatmapCodec:
     def loss(self, heatmaps: Tensor, landmarks: Tensor) -> Tensor:
         """Scaled mean squared error of heatmaps ``(B, K, H, W)`` against the bumps of ``(B, K, 2)`` landmarks."""
         height, width = heatmaps.shape[-2:]
-        targets = self.encode(landmarks.float(), height, width)
+        inside = inside_image(landmarks, height, width)
+        targets = self.encode(_without(landmarks, ~inside), height, width)
         errors = F.mse_loss(heatmaps.float(), targets, reduction='none').mean((-2, -1))
-        return self.scale * masked_mean(errors, inside_image(landmarks, height, width))
+        return self.scale * masked_mean(errors, inside)
 
     def decode(self, heatmaps: Tensor) -> Tensor:
         """Centroid of a window around the maximum: heatmaps ``(B, K, H, W)`` to points ``(B, K, 2)``.

@@ -357,6 +357,14 @@ def test_takes_a_code_of_another_dtype(head):
     assert torch.equal(out, run(layer, x, codes))
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_frozen_filters_keep_the_memory_format(memory_format):
+    layer = FilterRepoConv(4, 6, 3, code_dim=CODE_DIM).to(memory_format=memory_format)
+    frozen = layer.frozen(layer.coefficient_head(torch.randn(1, CODE_DIM)))
+    assert frozen.weight.is_contiguous(memory_format=memory_format)
+    assert frozen.weight.is_contiguous() is (memory_format == torch.contiguous_format)
+
+
 @pytest.mark.parametrize('num_base_filters', [None, 2])
 def test_filters_stay_frozen(num_base_filters):
     conv = nn.Conv2d(3, 4, 3).requires_grad_(False)

@@ -118,9 +118,10 @@ def test_gaussian_loss_is_zero_on_its_own_encoding_and_equals_mse():
 
 
 @pytest.mark.parametrize('codec', [SoftmaxHeatmapCodec(), GaussianHeatmapCodec()])
-def test_landmarks_outside_give_zero_loss_and_gradient(codec):
+@pytest.mark.parametrize('outside', [[-5.0, 3.0], [3.0, math.nan], [math.inf, 3.0]])
+def test_landmarks_outside_give_zero_loss_and_gradient(codec, outside):
     heatmaps = torch.randn(1, 2, HEIGHT, WIDTH, requires_grad=True)
-    loss = codec.loss(heatmaps, torch.tensor([[[-5.0, 3.0], [3.0, 99.0]]]))
+    loss = codec.loss(heatmaps, torch.tensor([[outside, [3.0, 99.0]]]))
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(heatmaps.grad, torch.zeros_like(heatmaps))

@@ -87,6 +87,7 @@ def test_another_input_size_after_the_conversion(name, kwargs):
         network.eval()
     x = torch.randn(2, 3, 96, 128, dtype=torch.float64)
     assert_equal(model(x), host(x))
+    assert fg_plugin.report(model).input_size == (3, 96, 128)
 
 
 @pytest.mark.parametrize('head', HEADS)
@@ -103,6 +104,18 @@ def test_another_patch_size_after_the_conversion(head):
     with model.conditioned_on(images[:1]):
         # timm resamples in float32.
         torch.testing.assert_close(model(images), frozen(images), rtol=1e-5, atol=1e-7)
+
+
+def test_convolutions_that_a_classifier_head_rebuilds_stay_static():
+    options = dict(num_classes=5, head_hidden_size=16, global_pool='')
+    model, host = create('fg_convnext_atto', **options), create('convnext_atto', **options)
+    assert type(model.head.pre_logits.fc) is torch.nn.Conv2d
+    with pytest.raises(ValueError, match=r"'head.pre_logits.fc', which cannot be converted: its NormMlpClassifierHead"):
+        create('fg_convnext_atto', fg_include=['head.pre_logits.fc'], **options)
+    for network in (model, host):
+        network.reset_classifier(0, 'avg')
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    assert_equal(model(x), host(x))
 
 
 def test_another_patch_size_with_fewer_base_filters():
