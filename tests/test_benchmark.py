@@ -17,7 +17,7 @@ from fg_plugin.benchmark.model_report import to_markdown as to_model_markdown
 from fg_plugin.benchmark.networks import NETWORKS
 from fg_plugin.benchmark.report import to_json, to_markdown
 from fg_plugin.benchmark.result_files import write_results
-from fg_plugin.benchmark.timing import MIN_ROUNDS, Timing, interleaved_times
+from fg_plugin.benchmark.timing import CLOCKS, MIN_ROUNDS, Timing, interleaved_times
 from fg_plugin.benchmark.variants import calls, compare
 from fg_plugin.benchmark.verdict import judge, ratios, wins
 from fg_plugin.generated_model import GeneratedModel
@@ -46,6 +46,7 @@ class TestVariants:
         comparison = compare(DENSE)
         outputs = {name: call() for name, call in calls(comparison, 'inference').items()}
         assert {tuple(out.shape) for out in outputs.values()} == {(2, 8, 3, 3)}
+        assert not any(out.requires_grad for out in outputs.values())
         for head in HEADS:
             for path in PATHS:
                 torch.testing.assert_close(outputs[f'{head}/{path}'], outputs[f'{head}/layer'], rtol=1e-4, atol=1e-4)
@@ -55,6 +56,7 @@ class TestVariants:
         for name, call in calls(comparison, 'training').items():
             gradients = call()
             assert len(gradients) == 1 + len(comparison.variants[name].leaves)
+            assert all(gradient is not None for gradient in gradients)
 
     def test_leaves_out_the_factored_path_of_depthwise_layers(self):
         comparison = compare(DEPTHWISE)
@@ -76,6 +78,18 @@ class TestTiming:
         assert ''.join(order) == 'aabb' + 'ab' * 4
         assert all(times[name].rounds == 4 for name in 'ab')
         assert all(times[name].quartiles[0] <= times[name].median <= times[name].quartiles[1] for name in 'ab')
+
+    def test_times_are_those_of_the_clock_without_the_first_call(self, monkeypatch):
+        now, seconds = [0.0], {'a': [3.0], 'b': []}
+
+        def call(name, warm):
+            now[0] += seconds[name].pop() if seconds[name] else warm
+
+        monkeypatch.setitem(CLOCKS, 'wall', lambda: now[0])
+        variants = {'a': lambda: call('a', 0.2), 'b': lambda: call('b', 0.004)}
+        times = interleaved_times(variants, 5, hopeless=lambda first: {name for name in first if first[name] > 1})
+        assert [times[name].median for name in 'ab'] == pytest.approx([0.2, 0.004])
+        assert times['a'].rounds == times['b'].rounds == 5
 
     def test_a_hopeless_variant_keeps_its_first_estimate(self):
         times = interleaved_times({'a': lambda: None, 'b': lambda: None}, 5, hopeless=lambda first: {'b'} & set(first))

@@ -14,9 +14,6 @@ MIN_SECONDS = 1e-3
 
 MIN_ROUNDS = 3
 
-# A first call below this may have spent its time on what is done only once, and is repeated for the first estimate.
-WARM_SECONDS = 0.1
-
 
 class Timing(NamedTuple):
     """Seconds of one call.
@@ -43,7 +40,7 @@ def interleaved_times(
 
     Args:
         variants: The calls to time, by name.
-        rounds: Rounds of measurement, after one or two unmeasured calls of each variant.
+        rounds: Rounds of measurement, after two calls of each variant, an unmeasured one and an estimate.
         max_seconds: No further round begins after so long, but there are always ``MIN_ROUNDS``.
         clock: ``'wall'``, or ``'cpu'`` for the CPU time of this process.
         hopeless: From each variant's first estimate (seconds), the names not worth repeating: they keep one round.
@@ -68,14 +65,11 @@ def interleaved_times(
 
 
 def _first_estimate(call: Callable[[], object], now: Callable[[], float]) -> float:
-    seconds = 0.0
-    for _ in range(2):
-        start = now()
-        call()
-        seconds = now() - start
-        if seconds > WARM_SECONDS:
-            break
-    return seconds
+    # The first call may allocate what the others find, or compile.
+    call()
+    start = now()
+    call()
+    return now() - start
 
 
 def _summarise(seconds: list[float]) -> Timing:

@@ -19,6 +19,7 @@ from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.inference import LoadedModel
 from fg_plugin.inference.loaded_model import generator_of
 from fg_plugin.inference.tasks import compare_answers, output_tensors
+from fg_plugin.layers import FilterRepoConv
 
 
 def frozen_bytes(loaded: LoadedModel, batches: Sequence[Tensor], suffix: str) -> tuple[bytes, str]:
@@ -79,7 +80,14 @@ def build_plain(loaded: LoadedModel) -> nn.Module:
 
     cfg = read_config(Path(loaded.source), loaded.options)
     cfg.model = without_wrappers(cfg.model)
-    return build_config_model(cfg)
+    plain = build_config_model(cfg)
+    for name, module in plain.named_modules():
+        if isinstance(module, FilterRepoConv):
+            raise ValueError(
+                f'Without FGBackboneWrapper, the model of {loaded.source} should have no generated filters, but has '
+                f"'{name}', as where a backbone is one of the fg_ names of timm: wrap the plain backbone instead."
+            )
+    return plain
 
 
 def without_wrappers(config: Any) -> Any:

@@ -54,8 +54,19 @@ def answers(task: Task, outputs: tuple[Tensor, ...]) -> Tensor:
     if task == 'segmentation':
         return pixel_classes(outputs[0])
     if task == 'features':
-        return torch.cat([out.flatten(2).mean(2) if out.ndim > 2 else out for out in outputs], dim=1)
+        return torch.cat([_channel_means(out) for out in outputs], dim=1)
     return outputs[-1]
+
+
+def _channel_means(features: Tensor) -> Tensor:
+    """Return the means ``(B, C)`` of maps ``(B, C, H, W)`` or ``(B, H, W, C)`` or of tokens ``(B, N, C)``."""
+    if features.ndim == 2:
+        return features
+    # As timm's Swin has them. No module tells it of its output, but images are mostly square.
+    channels_last = features.ndim == 4 and features.shape[1] == features.shape[2] != features.shape[3]
+    if features.ndim == 3 or channels_last:
+        features = features.movedim(-1, 1)
+    return features.flatten(2).mean(2)
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

@@ -53,9 +53,18 @@ def smallest_of_each_class(sizes: Iterable[Record]) -> list[str]:
 
     Args:
         sizes: Records of ``measure_size``.
+
+    Raises:
+        ValueError: If one of them failed.
     """
     candidates = defaultdict(list)
     for record in sizes:
+        if 'model_class' not in record.facts:
+            raise ValueError(
+                f'The size of {record.architecture} should be known, but measuring it failed '
+                f'({"; ".join(record.failures) or "no cause is kept"}): remove its line from sizes.jsonl, and run '
+                f'"python tools/zoo_sweep.py values" again.'
+            )
         candidates[record.facts['model_class']].append((record.facts['parameters'], record.architecture))
     return [name for _, name in sorted(min(of_class) for of_class in candidates.values())]
 

@@ -32,9 +32,14 @@ class Results(NamedTuple):
     names: Sequence[str]
 
     @property
+    def checked(self) -> list[Record]:
+        """Records of the architectures that were checked."""
+        return [self.records[name] for name in self.names if name in self.records]
+
+    @property
     def failed(self) -> list[Record]:
         """Records of the architectures that were checked and did not pass."""
-        return [self.records[name] for name in self.names if name in self.records and not self.records[name].passed]
+        return [record for record in self.checked if not record.passed]
 
     @property
     def missing(self) -> list[str]:
@@ -115,12 +120,12 @@ def _failures(shapes: Results, values: Results) -> str:
 def _skipped(shapes: Results) -> str:
     architectures: Counter[str] = Counter()
     convs: Counter[str] = Counter()
-    for record in shapes.records.values():
+    for record in shapes.checked:
         for reason, count in record.facts.get('skipped', {}).items():
             architectures[reason] += 1
             convs[reason] += count
-    total = sum(record.facts.get('convs', 0) for record in shapes.records.values())
-    converted = sum(record.facts.get('converted', 0) for record in shapes.records.values())
+    total = sum(record.facts.get('convs', 0) for record in shapes.checked)
+    converted = sum(record.facts.get('converted', 0) for record in shapes.checked)
     rows = [[_cell(reason), str(convs[reason]), str(number)] for reason, number in architectures.most_common()]
     return (
         f'## Convolutions that stay static\n\n{converted:,} of {total:,} convolutions are converted. The others:\n\n'
@@ -130,7 +135,7 @@ def _skipped(shapes: Results) -> str:
 
 def _memory(shapes: Results) -> str:
     ratios = sorted(
-        ((record.facts['memory_ratio'], name) for name, record in shapes.records.items() if _has_memory(record)),
+        ((record.facts['memory_ratio'], record.architecture) for record in shapes.checked if _has_memory(record)),
         reverse=True,
     )
     if not ratios:
@@ -152,7 +157,7 @@ def _has_memory(record: Record) -> bool:
 def _errors(values: Results) -> str:
     rows = []
     for error, title in ERRORS.items():
-        found = sorted((record.facts[error], name) for name, record in values.records.items() if error in record.facts)
+        found = sorted((record.facts[error], record.architecture) for record in values.checked if error in record.facts)
         if found:
             rows.append([title, f'{found[len(found) // 2][0]:.1e}', f'{found[-1][0]:.1e}', found[-1][1]])
     return f'## Relative errors\n\n{_table(["between", "median", "largest", "of"], rows)}\n' if rows else ''

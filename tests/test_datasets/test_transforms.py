@@ -81,8 +81,12 @@ def test_crop_moves_landmarks_with_the_image():
         assert image[0, y, x] == 255
 
 
-def test_crop_refuses_to_lose_a_landmark():
-    batch = make_batch(64, landmarks=torch.zeros(64, 5, 2))
+@pytest.mark.parametrize('corner', [(0, 0), (1, 0), (0, 1)])
+def test_crop_refuses_to_lose_a_landmark(corner):
+    images = make_batch(64)['inputs']
+    # Its last pixel on one of the axes, its first on the other.
+    landmarks = torch.tensor(corner) * (torch.tensor([images.shape[3], images.shape[2]]) - 1)
+    batch = make_batch(64, landmarks=landmarks.float().expand(64, 5, 2).clone())
     with pytest.raises(ValueError, match=re.escape('BatchRandomCrop(padding=4) moved a landmark out of its image')):
         BatchRandomCrop(padding=4)(batch)
 

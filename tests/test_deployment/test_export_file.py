@@ -16,14 +16,22 @@ from mmengine.registry import MODELS
 from safetensors import safe_open
 from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
-from fg_plugin.convert import freeze_
+from fg_plugin.convert import convert_, freeze_
 from fg_plugin.export import ExportMismatchError, agreement, export_file, program
 from fg_plugin.inference import config_model, load_model
 from fg_plugin.inference.batches import input_batches
 from fg_plugin.inference.tasks import output_tensors
 from fg_plugin.launch import read_config
+from fg_plugin.models import MNISTNet
 
 RESNET = dict(num_classes=10, fg_rank=4, fg_reconstruction_weight=1.0)
+
+
+def converted_mnist_net(**options):
+    """A backbone with generated filters of its own, as timm's fg_ names have them."""
+    net = MNISTNet(**options)
+    convert_(net, mean=(0.0,), std=(1.0,), input_size=(1, 28, 28))
+    return net
 
 
 @pytest.fixture
@@ -244,6 +252,19 @@ print('loaded')
         plain.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
         with torch.no_grad():
             torch.testing.assert_close(plain(inputs), expected, rtol=1e-4, atol=1e-5)
+
+    def test_a_backbone_that_generates_without_the_wrapper_is_refused(self, tmp_path):
+        config = tmp_path / 'converted_backbone.py'
+        base = DIGITS.with_name('demo_digits_baseline.py')
+        config.write_text(f"_base_ = '{base}'\nmodel = dict(backbone=dict(type='ConvertedMNISTNet'))")
+        with MODELS.switch_scope_and_registry('mmengine') as registry:
+            registry.register_module(name='ConvertedMNISTNet', module=converted_mnist_net, force=True)
+        loaded = load_model(config, save_config_model(tmp_path / 'fg.pth', config))
+        batches, _ = input_batches(loaded, save_images(tmp_path / 'images', 1))
+        out = tmp_path / 'plain.pth'
+        with pytest.raises(ValueError, match=r"should have no generated filters, but has 'backbone\.conv1'"):
+            export_file(loaded, 'frozen', out, batches=batches)
+        assert not out.exists()
 
     @pytest.mark.parametrize(
         ('name', 'report'),

@@ -11,6 +11,7 @@ from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_m
 from fg_plugin import UnknownArchitectureError
 from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError
 from fg_plugin.inference import list_images, load_model, predict_files
+from fg_plugin.inference.tasks import answers
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,6 +65,16 @@ def test_other_outputs_of_configs(tmp_path):
     assert (segmentor.task, segmentor.output_names) == ('segmentation', ('logits',))
     features = load_model(FEATURES, save_config_model(tmp_path / 'features.pth', FEATURES), input_size=(64, 64))
     assert (features.task, features.output_names) == ('features', ('features_0', 'features_1'))
+
+
+@pytest.mark.parametrize('shape', [(2, 7, 4, 4), (2, 7, 4, 6), (2, 4, 4, 7), (2, 16, 7), (2, 7)])
+def test_features_are_compared_by_the_means_of_their_channels(shape):
+    channels = torch.arange(7.0)
+    axis = shape.index(7)
+    means = answers(
+        'features', (channels.view([7 if index == axis else 1 for index in range(len(shape))]).expand(shape),)
+    )
+    assert torch.equal(means, channels.expand(2, 7))
 
 
 def test_the_size_of_the_thumbnail_is_not_taken_for_that_of_the_images(tmp_path):

@@ -118,7 +118,9 @@ def test_gaussian_loss_is_zero_on_its_own_encoding_and_equals_mse():
 
 
 @pytest.mark.parametrize('codec', [SoftmaxHeatmapCodec(), GaussianHeatmapCodec()])
-@pytest.mark.parametrize('outside', [[-5.0, 3.0], [3.0, math.nan], [math.inf, 3.0]])
+@pytest.mark.parametrize(
+    'outside', [[-5.0, 3.0], [3.0, math.nan], [math.inf, 3.0], [WIDTH - 0.4, 3.0], [3.0, HEIGHT - 0.4]]
+)
 def test_landmarks_outside_give_zero_loss_and_gradient(codec, outside):
     heatmaps = torch.randn(1, 2, HEIGHT, WIDTH, requires_grad=True)
     loss = codec.loss(heatmaps, torch.tensor([[outside, [3.0, 99.0]]]))

@@ -2,6 +2,7 @@ import pytest
 import timm
 
 from fg_plugin.sweep.architectures import choose_architectures, measure_size, smallest_of_each_class
+from fg_plugin.sweep.record import Record
 from fg_plugin.sweep.workers import run_check
 
 
@@ -46,3 +47,6 @@ def test_the_smallest_architecture_of_each_class():
         'timm.models.resnet.ResNet',
     }
     assert smallest_of_each_class(records) == ['test_vit', 'resnet18']
+    failed = Record('resnet10t', ['the process timed out'], {}, 1.0)
+    with pytest.raises(ValueError, match=r'size of resnet10t .* failed \(the process timed out\): remove its line'):
+        smallest_of_each_class([*records, failed])

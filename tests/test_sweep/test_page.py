@@ -1,9 +1,11 @@
 import json
+import re
 
 import pytest
 
 from fg_plugin.sweep.page import Results, to_json, to_markdown
 from fg_plugin.sweep.record import Record
+from fg_plugin.sweep.shapes import MAX_MEMORY_RATIO
 
 ENVIRONMENT = dict(python='3.12', torch='2.14', timm='1.0', cpu='A Processor', command='python sweep.py')
 
@@ -48,6 +50,21 @@ def test_a_page_without_failures_has_no_list_of_them(results):
     page = to_markdown(shapes._replace(names=['first']), values._replace(names=['first']))
     assert '**1 of 1 architectures pass** the check of shapes' in page
     assert '## Failures' not in page
+    # Nothing of the others.
+    assert '18 of 20 convolutions are converted' in page
+    assert 'The largest: `first` 1.12.' in page
+
+
+def test_the_page_counts_architectures_up_to_each_ratio(results):
+    rows = re.findall(r'\| up to ([\d.]+) \| (\d+) \|', to_markdown(*results))
+    assert rows == [
+        ('1.05', '0'),
+        ('1.1', '0'),
+        ('1.2', '1'),
+        ('1.3', '1'),
+        ('1.4', '1'),
+        (f'{MAX_MEMORY_RATIO:g}', '1'),
+    ]
 
 
 def test_the_json_file_has_all_records(results):
