@@ -8,8 +8,9 @@ from PIL import Image
 from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin import NothingMatchedError
-from fg_plugin.analysis.analyse import analyse
+from fg_plugin.analysis.analyse import _draw_swap, analyse
 from fg_plugin.analysis.colouring import colour_samples
+from fg_plugin.analysis.coordinates import coefficient_coordinates, filter_coordinates
 from fg_plugin.analysis.embedding import embed
 from fg_plugin.analysis.layer_choice import drawn_layers, layers_of
 from fg_plugin.analysis.recording import MAX_MAP_VALUES, record, record_swapped
@@ -46,6 +47,20 @@ def class_folders(tmp_path):
     return list_images([tmp_path / 'classes'])
 
 
+@pytest.mark.parametrize(
+    ('task', 'result'),
+    [
+        ('classification', {'accuracy_own': 0.9, 'accuracy_swapped': 0.2, 'chance': 0.1}),
+        ('landmarks', {'mean_error_own': 1.5, 'mean_error_swapped': 7.0, 'mean_shift': 6.0}),
+    ],
+)
+def test_own_and_swapped_filters_have_a_bar_each(task, result):
+    (axes,) = _draw_swap(task, result).axes
+    own, swapped = list(result.values())[:2]
+    assert [bar.get_height() for bar in axes.patches] == [own, swapped]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ['own filters', "another image's"]
+
+
 class TestWholeAnalysis:
     def test_of_a_config_writes_everything_and_repeats_itself(self, digits, tmp_path):
         samples = samples_from_config(digits, 30)
@@ -71,6 +86,25 @@ class TestWholeAnalysis:
         assert filters['conv1/base'].shape == (5, 1, 5, 5)
         assert filters['conv1/generated'].shape == (6, 5, 1, 5, 5)
         assert Image.open(tmp_path / 'first' / 'tsne.png').width > 500
+
+    def test_the_points_are_those_of_their_features_and_samples(self, digits, tmp_path, monkeypatch):
+        # The embedding itself keeps too little to tell one feature from another.
+        monkeypatch.setattr('fg_plugin.analysis.analyse.embed', lambda values, seed: values[:, :2].double().numpy())
+        samples = samples_from_config(digits, 30)
+        analyse(digits, samples, tmp_path, parts=['tsne'])
+        points = np.load(tmp_path / 'tsne.npz')
+        layers = layers_of(digits)
+        recording = record(digits, samples.inputs, list(layers))
+        for name, layer in layers.items():
+            code = recording.codes[layer.level]
+            expected = {
+                'coefficients': coefficient_coordinates(layer, code),
+                'filters': filter_coordinates(layer, code),
+                'feature maps': recording.maps[name].double(),
+            }
+            for kind, values in expected.items():
+                assert points[f'{name}/{kind}'] == pytest.approx(values[:, :2].numpy())
+        assert points['colours'].tolist() == samples.labels.tolist()
 
     def test_of_a_timm_model_on_a_folder(self, resnet, class_folders, tmp_path):
         samples = samples_from_files(resnet, class_folders, 100)

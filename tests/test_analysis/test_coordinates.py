@@ -10,6 +10,7 @@ from fg_plugin.analysis.coordinates import (
     principal_coordinates,
     variance,
 )
+from fg_plugin.analysis.filter_samples import MAX_FILTERS, filter_samples
 from fg_plugin.analysis.variation import variation
 from fg_plugin.layers import FilterRepoConv
 from fg_plugin.layers.filter_repo_conv import HEADS
@@ -71,7 +72,29 @@ def test_principal_coordinates_keep_distances_and_order_by_variance():
     torch.testing.assert_close(principal_coordinates(features, 2), all_of_them[:, :2])
 
 
+@pytest.mark.parametrize('options', LAYERS.values(), ids=LAYERS.keys())
+def test_filters_of_samples_are_their_own(options):
+    layer, codes = make_layer(**options)
+    chosen = torch.tensor([4, 1])
+    samples = filter_samples(layer, codes, chosen)
+    whole = layer.coefficient_head(codes).filters(layer.weight).detach().float()
+    torch.testing.assert_close(samples.generated, whole[chosen, :MAX_FILTERS])
+    torch.testing.assert_close(samples.mean, whole[:, :MAX_FILTERS].mean(0))
+    torch.testing.assert_close(samples.base, layer.weight.detach().float()[:MAX_FILTERS])
+
+
 class TestVariation:
+    def test_coefficients_and_filters_have_a_ratio_each(self):
+        layer, codes = make_layer(head='full')
+        with torch.no_grad():
+            layer.weight[0] *= 9
+        report = variation({'conv': layer}, [codes])['conv']
+        for of_filters, name in ((False, 'coefficients'), (True, 'filters')):
+            values = dense_values(layer, codes, of_filters)
+            expected = (values - values.mean(0)).square().sum() / values.square().sum()
+            assert report[name] == pytest.approx(expected.item())
+        assert report['filters'] != pytest.approx(report['coefficients'], rel=0.01)
+
     @pytest.mark.parametrize('head', HEADS)
     def test_a_fresh_conversion_has_collapsed(self, head):
         layer = FilterRepoConv.from_conv(nn.Conv2d(3, 8, 3), code_dim=6, head=head, rank=2)

@@ -31,9 +31,32 @@ def test_numbers_are_coloured_by_a_scale():
 
 def test_collapsed_layers_are_red():
     figure = draw_variation({'conv1': 0.1, 'conv2': 0.0}, 1e-4)
+    first, second = (bar.get_width() for bar in figure.axes[0].patches)
+    assert first == 0.1
+    assert second < 1e-10
     colours = [bar.get_facecolor()[:3] for bar in figure.axes[0].patches]
     assert colours[0] != colours[1]
     assert colours[1][0] > 2 * colours[1][2]
+
+
+def test_filters_are_drawn_in_their_places():
+    signs = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 1, 3, 3)
+    generated = torch.stack([signs, 0 * signs])
+    images = torch.zeros(2, 3, 8, 8)
+    images[0, 0], images[1, 2] = 1, 1
+    figure = draw_filters(signs, generated.mean(0), generated, images, ['a', 'b'])
+    canvas = np.asarray(figure.axes[0].images[0].get_array()).astype(int)
+    side = len(canvas) // 6
+    tiles = canvas[20::side, 20::side]
+    # Red above zero, blue below.
+    warmth = tiles[..., 0] - tiles[..., 2]
+    found = np.where(abs(warmth) < 20, 0, np.sign(warmth))[:, 1:]
+    base, mean, first, minus_mean, second, second_minus_mean = found.tolist()
+    assert base == mean == first == minus_mean == [1, -1]
+    assert second == [0, 0]
+    assert second_minus_mean == [-1, 1]
+    # A sample's image stands before its filters.
+    assert [tiles[row, 0].tolist() for row in (2, 4)] == [[255, 0, 0], [0, 0, 255]]
 
 
 def test_filters_of_any_shape_are_drawn():
