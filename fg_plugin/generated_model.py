@@ -126,7 +126,7 @@ class GeneratedModel(nn.Module):
             raise
         finally:
             handle.remove()
-            del self.__dict__[_OWN_LOAD]
+            self.__dict__.pop(_OWN_LOAD, None)
         # Not what the host's own method may have returned instead.
         for keys in loads:
             _accept_plain(self, keys, strict)

@@ -13,7 +13,7 @@ KILL_POINTS = [
     *((1, step) for step in sorted(random.Random(0).sample(range(1, STEPS[1]), 5))),
     *((2, step) for step in sorted(random.Random(1).sample(range(1, STEPS[2]), 5))),
 ]
-WRITE_EVENTS = 86  # what happens to the files of the uninterrupted training's checkpoints, in one process
+WRITE_EVENTS = 88  # what happens to the files of the uninterrupted training's checkpoints, in one process
 
 
 @pytest.fixture(scope='module')

@@ -18,6 +18,8 @@ _GRADIENTS = 'pending_gradients'
 _SETTINGS = 'training_settings'
 # MMEngine goes on with those of the checkpoint, whatever the config says.
 _RESTORED = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg', 'param_scheduler')
+# Lengths of schedules. A config may leave them out, so that those of the built schedules are compared.
+_LENGTHS = ('end', 'T_max', 'total_iters')
 
 
 class ResumeError(ValueError):
@@ -146,7 +148,7 @@ def _check_schedules(runner: Runner, saved: Any) -> None:
         return
     # Another number of schedules is MMEngine's to refuse.
     for scheduler, state in zip(current, saved, strict=False):
-        for name in ('end', 'T_max', 'total_iters'):
+        for name in _LENGTHS:
             before, now = state.get(name), getattr(scheduler, name, None)
             if before != now:
                 raise ResumeError(
@@ -159,6 +161,8 @@ def _check_schedules(runner: Runner, saved: Any) -> None:
 
 def _check_settings(runner: Runner, meta: dict) -> None:
     changed = changed_settings(meta[_SETTINGS], training_settings(runner.cfg)) if _SETTINGS in meta else {}
+    lengths = {name for name in changed if name.startswith('param_scheduler') and name.rpartition('.')[2] in _LENGTHS}
+    changed = {name: values for name, values in changed.items() if name not in lengths}
     ignored = [f'{name}={values}' for name, values in changed.items() if name.startswith(_RESTORED)]
     if ignored:
         raise ResumeError(
