@@ -101,8 +101,8 @@ def main(args: argparse.Namespace) -> None:
             train(name, ROOT, args.work_dirs, runs)
             report(args.results)
         # 'all' may meet a run that was made elsewhere.
-        drawn = 'fig5' in args.tables or has_last_checkpoint(figure5, args.work_dirs, args.results)
-        if 'fig5' in selected and drawn and not is_figure5_of(figure5, args.work_dirs, args.results):
+        can_draw = 'fig5' in args.tables or has_last_checkpoint(figure5, args.work_dirs, args.results)
+        if 'fig5' in selected and can_draw and not is_figure5_of(figure5, args.work_dirs, args.results):
             draw_figure5(figure5, ROOT, args.work_dirs, args.results)
         if 'fig6' in selected:
             draw_figure6(args.mtfl_dir, args.work_dirs / 'fig6.png')

@@ -25,7 +25,7 @@ def main_process_first() -> Iterator[None]:
     So that one process downloads or fills a cache, and the others find it done, also where each machine has a folder of
     its own. Without a process group the body just runs.
     """
-    # MMEngine's launchers all set it.
+    # torchrun and Slurm's launcher of MMEngine set it. Without it, as under MPI, only the main process goes first.
     first_of_machine = os.environ.get('LOCAL_RANK', '0') == '0'
     turn = 0 if is_main_process() else 1 if first_of_machine else 2
     for _ in range(turn):

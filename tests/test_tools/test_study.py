@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fg_plugin.studies.arms import STUDIES
 from fg_plugin.studies.page import NO_RESULT
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,23 @@ def test_what_another_process_trained_meanwhile_is_left_alone(monkeypatch, tmp_p
     monkeypatch.setattr(sys, 'argv', ['study.py', *arguments])
     runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
     assert trained == ['static']
+
+
+def test_a_resnet_leaves_out_what_is_made_from_the_plain_network_alone(monkeypatch, tmp_path):
+    trained = []
+
+    def keep(cells, arm, seed):
+        trained.append(arm)
+        path = cells.folder / arm / f'seed{seed}.json'
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({'test': 90.0, 'train': 99.0, 'recipe': {'epochs': 10}}))
+        return {'test': 90.0}
+
+    monkeypatch.setattr('fg_plugin.studies.cells.Cells.train', keep)
+    arguments = ['cost', '--network', 'resnet18', '--seeds', '0', '--results', str(tmp_path)]
+    monkeypatch.setattr(sys, 'argv', ['study.py', *arguments])
+    runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
+    assert trained == [arm for arm in STUDIES['cost'] if arm not in ('condconv', 'stem')]
 
 
 def test_costs_of_networks_that_no_figure_shows(run_tool, tmp_path):
