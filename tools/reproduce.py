@@ -9,8 +9,9 @@
     python tools/reproduce.py worst              # the test faces with the largest errors, for runs with a checkpoint
     python tools/reproduce.py unseen             # errors on faces rotated further, for runs of faces with a checkpoint
 
-Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. RESULTS.md, made
-anew by each call, holds all tables; that of another folder of --results lies in it.
+Interrupted trainings are resumed, and finished ones never run again: their logs are in results/runs. Several calls
+share the trainings: each leaves alone what another is training. RESULTS.md, made anew by each call, holds all tables;
+that of another folder of --results lies in it.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from fg_plugin.reproduction.figures import draw_bars, draw_bars_by_row, draw_cur
 from fg_plugin.reproduction.page import table_page
 from fg_plugin.reproduction.paper import TABLES, Table
 from fg_plugin.reproduction.pictures import FIGURE5_CONFIG, draw_figure5, draw_figure6, figure5_page, is_figure5_of
-from fg_plugin.reproduction.runs import RunError, RunName, has_last_checkpoint, is_finished, train
+from fg_plugin.reproduction.runs import RunError, RunInProgressError, RunName, has_last_checkpoint, is_finished, train
 from fg_plugin.reproduction.summary import Cell, cells, cells_of_other_schedules, chosen_runs
 from fg_plugin.reproduction.targets import targets_page
 from fg_plugin.reproduction.unseen_rotations import (
@@ -98,7 +99,11 @@ def main(args: argparse.Namespace) -> None:
     if not args.report:
         for position, name in enumerate(missing, 1):
             print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
-            train(name, ROOT, args.work_dirs, runs)
+            try:
+                train(name, ROOT, args.work_dirs, runs)
+            except RunInProgressError as error:
+                print(error, flush=True)
+                continue
             report(args.results)
         # 'all' may meet a run that was made elsewhere.
         can_draw = 'fig5' in args.tables or has_last_checkpoint(figure5, args.work_dirs, args.results)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.reproduction.paper import Quantity
 
@@ -16,6 +18,10 @@ LOGS = ('metrics.json', 'curves.json')
 
 class RunError(RuntimeError):
     """A training ended with an error."""
+
+
+class RunInProgressError(RunError):
+    """Another process trains the run."""
 
 
 class RunName(NamedTuple):
@@ -105,6 +111,8 @@ def finished_runs(config: str, results: Path) -> dict[int | None, list[Run]]:
 def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Sequence[str] = ()) -> None:
     """Train a run, or go on with an interrupted one, and keep its logs. A finished run is left alone.
 
+    Several processes can share the runs of one folder of work directories: each run has a lock file beside its folder.
+
     Args:
         name: The run.
         root: The checkout, which holds ``tools`` and ``configs``.
@@ -113,22 +121,17 @@ def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Se
         options: More ``--cfg-options``.
 
     Raises:
+        RunInProgressError: If another process trains the run.
         RunError: If the training ends with an error.
     """
-    if is_finished(name, results):
-        return
     work_dir = work_dirs / name.folder
-    # The command is part of the log, which should not depend on where the checkout lies.
-    shown = work_dir.relative_to(root) if work_dir.is_relative_to(root) else work_dir
-    settings = [f'randomness.seed={name.seed}', *options]
-    if name.epochs is not None:
-        settings.append(f'train_cfg.max_epochs={name.epochs}')
-    config = Path('configs', f'{name.config}.py')
-    command = ['tools/train.py', str(config), '--work-dir', str(shown), '--resume', '--cfg-options', *settings]
-    ended = subprocess.run([sys.executable, *command], cwd=root, check=False)
-    if ended.returncode:
-        raise RunError(f'{name.folder} ended with status {ended.returncode}; the next call resumes it.')
-    _keep_logs(work_dir, results / name.folder)
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work_dir.with_name(f'{work_dir.name}.lock'), blocking=False):
+            if not is_finished(name, results):
+                _train(name, root, work_dir, results, options)
+    except Timeout:
+        raise RunInProgressError(f'{name.folder} is being trained by another process.') from None
 
 
 def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) -> Path:
@@ -173,6 +176,20 @@ def has_last_checkpoint(name: RunName, work_dirs: Path, results: Path) -> bool:
 def when_trained(name: RunName, work_dirs: Path) -> str:
     """Return when the training of the last checkpoint ended: what tells it from others of the same name."""
     return json.loads((work_dirs / name.folder / 'metrics.json').read_text())['finished']
+
+
+def _train(name: RunName, root: Path, work_dir: Path, results: Path, options: Sequence[str]) -> None:
+    # The command is part of the log, which should not depend on where the checkout lies.
+    shown = work_dir.relative_to(root) if work_dir.is_relative_to(root) else work_dir
+    settings = [f'randomness.seed={name.seed}', *options]
+    if name.epochs is not None:
+        settings.append(f'train_cfg.max_epochs={name.epochs}')
+    config = Path('configs', f'{name.config}.py')
+    command = ['tools/train.py', str(config), '--work-dir', str(shown), '--resume', '--cfg-options', *settings]
+    ended = subprocess.run([sys.executable, *command], cwd=root, check=False)
+    if ended.returncode:
+        raise RunError(f'{name.folder} ended with status {ended.returncode}; the next call resumes it.')
+    _keep_logs(work_dir, results / name.folder)
 
 
 def _keep_logs(work_dir: Path, folder: Path) -> None:

@@ -1,10 +1,21 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from fg_plugin.reproduction.paper import TABLES, Quantity
-from fg_plugin.reproduction.runs import Run, RunError, RunName, finished_runs, is_finished, last_checkpoint, train
+from fg_plugin.reproduction.runs import (
+    Run,
+    RunError,
+    RunInProgressError,
+    RunName,
+    finished_runs,
+    is_finished,
+    last_checkpoint,
+    train,
+)
 
 TRAIN = """
 import json, pathlib, sys
@@ -53,6 +64,22 @@ def test_a_failed_run_is_resumed(checkout):
     train(name, root, root / 'work', root / 'runs')
     assert is_finished(name, root / 'runs')
     assert 'train_cfg.max_epochs=2' in (root / 'work' / 'net-2ep' / 'seed0' / 'calls').read_text()
+
+
+def test_a_run_that_another_process_trains_is_left_alone(checkout):
+    root = checkout()
+    name = RunName('net', seed=0)
+    lock = root / 'work' / 'net' / 'seed0.lock'
+    lock.parent.mkdir(parents=True)
+    hold = f'import filelock as f; lock = f.FileLock({str(lock)!r}); lock.acquire(); print("held", flush=True); input()'
+    with subprocess.Popen([sys.executable, '-c', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b'held\n'
+        with pytest.raises(RunInProgressError, match=r'net/seed0 is being trained by another process'):
+            train(name, root, root / 'work', root / 'runs')
+        assert not (root / 'work' / 'net' / 'seed0').exists()
+        other.kill()
+    train(name, root, root / 'work', root / 'runs')
+    assert is_finished(name, root / 'runs')
 
 
 def test_an_incomplete_folder_of_logs_is_completed(checkout):

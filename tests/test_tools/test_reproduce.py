@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fg_plugin.reproduction.runs import RunError
+from fg_plugin.reproduction.runs import RunError, RunInProgressError
 from fg_plugin.reproduction.unseen_rotations import result_path, when_trained
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,20 @@ def test_relative_folders_are_those_of_the_caller(monkeypatch, tmp_path):
         runpy.run_path(str(ROOT / 'tools' / 'reproduce.py'), run_name='__main__')
     # The trainings run in the checkout.
     assert seen == [tmp_path / 'work', tmp_path / 'kept' / 'runs']
+
+
+def test_what_another_process_trains_is_passed_over(reproduce, monkeypatch, tmp_path):
+    trained = []
+
+    def train(name, *folders):
+        if name.config == 'fg_mnist_nenc5_s5':
+            raise RunInProgressError('it is being trained elsewhere')
+        trained.append(name.config)
+
+    monkeypatch.setattr('fg_plugin.reproduction.runs.train', train)
+    printed = reproduce('table1', '--seeds', '7', '--work-dirs', str(tmp_path / 'work_dirs'))
+    assert trained == ['mnist_baseline', 'fg_mnist_nenc10_s5', 'fg_mnist_nenc20_s5']
+    assert 'it is being trained elsewhere' in printed
 
 
 @pytest.mark.parametrize(('figure', 'table'), [('worst', 'fig3'), ('unseen', 'faces')])
