@@ -97,16 +97,19 @@ def main(args: argparse.Namespace) -> None:
         print('\n'.join(str(name.folder) for name in missing) or 'no training is missing')
         return
     if not args.report:
+        trained_elsewhere = []
         for position, name in enumerate(missing, 1):
             print(f'[{position}/{len(missing)}] {name.folder}', flush=True)
             try:
                 train(name, ROOT, args.work_dirs, runs)
             except RunInProgressError as error:
                 print(error, flush=True)
+                trained_elsewhere.append(name)
                 continue
             report(args.results)
         # 'all' may meet a run that was made elsewhere.
         can_draw = 'fig5' in args.tables or has_last_checkpoint(figure5, args.work_dirs, args.results)
+        can_draw = can_draw and figure5 not in trained_elsewhere
         if 'fig5' in selected and can_draw and not is_figure5_of(figure5, args.work_dirs, args.results):
             draw_figure5(figure5, ROOT, args.work_dirs, args.results)
         if 'fig6' in selected:

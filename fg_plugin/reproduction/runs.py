@@ -1,14 +1,14 @@
 """Training runs and the logs that stay of them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from filelock import FileLock, Timeout
 
 from fg_plugin.atomic_write import write_atomically
 from fg_plugin.reproduction.paper import Quantity
@@ -111,7 +111,8 @@ def finished_runs(config: str, results: Path) -> dict[int | None, list[Run]]:
 def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Sequence[str] = ()) -> None:
     """Train a run, or go on with an interrupted one, and keep its logs. A finished run is left alone.
 
-    Several processes can share the runs of one folder of work directories: each run has a lock file beside its folder.
+    Several processes can share the runs of one folder of work directories: each run has a lock file beside its folder
+    (not on Windows).
 
     Args:
         name: The run.
@@ -125,13 +126,11 @@ def train(name: RunName, root: Path, work_dirs: Path, results: Path, options: Se
         RunError: If the training ends with an error.
     """
     work_dir = work_dirs / name.folder
-    work_dir.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work_dir.with_name(f'{work_dir.name}.lock'), blocking=False):
-            if not is_finished(name, results):
-                _train(name, root, work_dir, results, options)
-    except Timeout:
-        raise RunInProgressError(f'{name.folder} is being trained by another process.') from None
+    with _locked(work_dir.with_name(f'{work_dir.name}.lock')) as lock:
+        if lock is None:
+            raise RunInProgressError(f'{name.folder} is being trained by another process.')
+        if not is_finished(name, results):
+            _train(name, root, work_dir, results, options, lock)
 
 
 def last_checkpoint(name: RunName, work_dirs: Path, results: Path, what: str) -> Path:
@@ -178,7 +177,30 @@ def when_trained(name: RunName, work_dirs: Path) -> str:
     return json.loads((work_dirs / name.folder / 'metrics.json').read_text())['finished']
 
 
-def _train(name: RunName, root: Path, work_dir: Path, results: Path, options: Sequence[str]) -> None:
+@contextmanager
+def _locked(path: Path) -> Iterator[tuple[int, ...] | None]:
+    """Lock a file, and yield the descriptors that hold the lock, or None if another process holds it.
+
+    A child that inherits the descriptors holds on to the lock where this process is killed.
+    """
+    if os.name == 'nt':
+        yield ()
+        return
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield (file.fileno(),)
+
+
+def _train(
+    name: RunName, root: Path, work_dir: Path, results: Path, options: Sequence[str], lock: tuple[int, ...]
+) -> None:
     # The command is part of the log, which should not depend on where the checkout lies.
     shown = work_dir.relative_to(root) if work_dir.is_relative_to(root) else work_dir
     settings = [f'randomness.seed={name.seed}', *options]
@@ -186,7 +208,7 @@ def _train(name: RunName, root: Path, work_dir: Path, results: Path, options: Se
         settings.append(f'train_cfg.max_epochs={name.epochs}')
     config = Path('configs', f'{name.config}.py')
     command = ['tools/train.py', str(config), '--work-dir', str(shown), '--resume', '--cfg-options', *settings]
-    ended = subprocess.run([sys.executable, *command], cwd=root, check=False)
+    ended = subprocess.run([sys.executable, *command], cwd=root, check=False, pass_fds=lock)
     if ended.returncode:
         raise RunError(f'{name.folder} ended with status {ended.returncode}; the next call resumes it.')
     _keep_logs(work_dir, results / name.folder)

@@ -1,7 +1,8 @@
+import contextlib
 import json
+import multiprocessing
 import shutil
-import subprocess
-import sys
+import time
 
 import pytest
 
@@ -18,11 +19,13 @@ from fg_plugin.reproduction.runs import (
 )
 
 TRAIN = """
-import json, pathlib, sys
+import json, pathlib, sys, time
 work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
 work_dir.mkdir(parents=True, exist_ok=True)
 with (work_dir / 'calls').open('a') as file:
     file.write(' '.join(sys.argv) + '\\n')
+while {waits} and not pathlib.Path('go').exists():
+    time.sleep(0.05)
 if len((work_dir / 'calls').read_text().splitlines()) == {fails}:
     sys.exit(3)
 seed = int(sys.argv[-1].partition('=')[2]) if 'seed' in sys.argv[-1] else 0
@@ -33,11 +36,14 @@ seed = int(sys.argv[-1].partition('=')[2]) if 'seed' in sys.argv[-1] else 0
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout whose tools/train.py only writes the logs; it fails at its first call for ``fails=1``."""
+    """A checkout whose tools/train.py only writes the logs.
 
-    def make(fails=0):
+    It fails at its first call for ``fails=1``, and waits for a file named go where it should.
+    """
+
+    def make(fails=0, waits=False):
         (tmp_path / 'tools').mkdir()
-        (tmp_path / 'tools' / 'train.py').write_text(TRAIN.format(fails=fails))
+        (tmp_path / 'tools' / 'train.py').write_text(TRAIN.format(fails=fails, waits=waits))
         return tmp_path
 
     return make
@@ -67,19 +73,26 @@ def test_a_failed_run_is_resumed(checkout):
 
 
 def test_a_run_that_another_process_trains_is_left_alone(checkout):
-    root = checkout()
+    root = checkout(waits=True)
     name = RunName('net', seed=0)
-    lock = root / 'work' / 'net' / 'seed0.lock'
-    lock.parent.mkdir(parents=True)
-    hold = f'import filelock as f; lock = f.FileLock({str(lock)!r}); lock.acquire(); print("held", flush=True); input()'
-    with subprocess.Popen([sys.executable, '-c', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b'held\n'
-        with pytest.raises(RunInProgressError, match=r'net/seed0 is being trained by another process'):
-            train(name, root, root / 'work', root / 'runs')
-        assert not (root / 'work' / 'net' / 'seed0').exists()
-        other.kill()
-    train(name, root, root / 'work', root / 'runs')
-    assert is_finished(name, root / 'runs')
+    arguments = (name, root, root / 'work', root / 'runs')
+    calls = root / 'work' / name.folder / 'calls'
+    other = multiprocessing.get_context('spawn').Process(target=train, args=arguments)
+    other.start()
+    while not calls.is_file():
+        time.sleep(0.05)
+    with pytest.raises(RunInProgressError, match=r'net/seed0 is being trained by another process'):
+        train(*arguments)
+    # The training itself goes on where the process that started it is killed.
+    other.kill()
+    other.join()
+    with pytest.raises(RunInProgressError):
+        train(*arguments)
+    (root / 'go').touch()
+    while not is_finished(name, root / 'runs'):
+        with contextlib.suppress(RunInProgressError):
+            train(*arguments)
+    assert len(calls.read_text().splitlines()) == 2
 
 
 def test_an_incomplete_folder_of_logs_is_completed(checkout):
