@@ -69,9 +69,15 @@ def test_the_papers_experiments():
         for column, name in (('baseline', baseline), ('generated filters', config)):
             values = [metrics[metric] for metrics in metrics_of(name)]
             assert rows[config][column] == f'{statistics.fmean(values):.2f} % (n = {len(values)})'
-        swapped = 'swap/' + metric.replace('/', '_')
-        values = [metrics[swapped] for metrics in metrics_of(config) if swapped in metrics]
-        assert rows[config]["with another image's filters"] == f'{statistics.fmean(values):.2f} %'
+        swapped, runs = 'swap/' + metric.replace('/', '_'), metrics_of(config)
+        values = [metrics[swapped] for metrics in runs if swapped in metrics]
+        seeds = '' if len(values) == len(runs) else f' (n = {len(values)})'
+        assert rows[config]["with another image's filters"] == f'{statistics.fmean(values):.2f} %{seeds}'
+        for cell, name in zip(rows[config]['parameters'].split(', '), (baseline, config), strict=True):
+            number, unit = cell.split()
+            parameters = float(number) * {'k': 1e3, 'M': 1e6}[unit]
+            for run in finished_runs(name, RESULTS / 'runs')[None]:
+                assert parameters == pytest.approx(run.metrics['parameters'], rel=0.05)
 
 
 def test_faces_at_equal_cost():
