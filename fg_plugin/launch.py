@@ -7,18 +7,21 @@ import gc
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from fg_plugin.checkpoint_data import as_data
 from fg_plugin.compat import explained_sync_batch_norm, prepare_launch
 from fg_plugin.error_report import errors_as_messages, message_of
-from fg_plugin.hooks import NonFiniteLossError
+from fg_plugin.hooks import NonFiniteLossError, ResumeError
 from fg_plugin.key_values import key_value
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -82,6 +85,29 @@ def read_config(path: Path, options: dict | None = None) -> Config:
     return cfg
 
 
+def go_on_from(cfg: Config, checkpoint: str) -> None:
+    """Let the run of ``cfg`` resume a checkpoint, with the seed of that.
+
+    MMEngine takes the seed from the checkpoint, too, but after it has built the sampler and the workers with another.
+
+    Raises:
+        ResumeError: If the config has another seed.
+        ValueError: If the file is not a whole checkpoint.
+    """
+    cfg.resume, cfg.load_from = True, checkpoint
+    seed = _seed_of(Path(checkpoint))
+    if seed is None:
+        return
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') not in (None, seed):
+        raise ResumeError(
+            f'a resumed run should have the seed of its checkpoint, but {checkpoint} has {seed} and the config '
+            f'randomness.seed={randomness["seed"]}. Resume with that seed, or start a new training from its weights '
+            f'with --cfg-options load_from={checkpoint}'
+        )
+    cfg.randomness = {**randomness, 'seed': seed}
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the Runner of ``cfg``, of the registered class ``runner_type`` if it names one.
 
@@ -106,6 +132,18 @@ def reported_errors(show_traceback: bool) -> Iterator[None]:
         # last checkpoint (torch 2.14; pytorch/pytorch#179291, #190489).
         gc.collect()
         dist.destroy_process_group()
+
+
+def _seed_of(checkpoint: Path) -> int | None:
+    """Return the seed in the file of a checkpoint, None if there is no such file or nothing in it."""
+    # Of safetensors, and of a file that is missing or remote, the loading says what is wrong.
+    if not checkpoint.is_file() or checkpoint.suffix == '.safetensors':
+        return None
+    # Mapped into memory, which an old format cannot be, its weights are not read.
+    mapped = zipfile.is_zipfile(checkpoint)
+    data = as_data(str(checkpoint), lambda: torch.load(checkpoint, 'cpu', weights_only=True, mmap=mapped))
+    meta = data.get('meta')
+    return meta.get('seed') if isinstance(meta, dict) else None
 
 
 def _check_work_dir(work_dir: Path) -> None:

@@ -5,9 +5,8 @@ import random
 
 import pytest
 from mmengine.config import Config
-from toy_runs import CONFIG, KillAfterStep, Writing, checkpoints, differences, printed, train, trained_state
+from toy_runs import CONFIG, KILLED, KillAfterStep, Writing, checkpoints, differences, printed, train, trained_state
 
-KILLED = -9
 STEPS = {1: 16, 2: 8}  # of the whole training, by the number of processes
 KILL_POINTS = [
     *((1, step) for step in sorted(random.Random(0).sample(range(1, STEPS[1]), 5))),
@@ -65,6 +64,37 @@ def test_gradients_that_are_accumulated_beyond_an_epoch_are_not_lost(tmp_path, o
     assert train(tmp_path / 'run', '--resume', *options) == [0]
     assert_ends_like(tmp_path / 'run', tmp_path / 'whole')
     assert 'the gradients that no step has used yet are restored: none is lost' in printed(tmp_path / 'run')
+
+
+def test_the_seed_is_that_of_the_checkpoint_where_the_config_has_none(tmp_path):
+    options = ['--cfg-options', 'randomness.seed=None']
+    assert train(tmp_path / 'whole', *options, 'default_hooks.checkpoint.max_keep_ckpts=4') == [0]
+    assert train(tmp_path / 'run', '--resume', tmp_path / 'whole' / 'epoch_2.pth', *options) == [0]
+    assert differences(trained_state(tmp_path / 'run'), trained_state(tmp_path / 'whole')) == []
+
+
+def test_what_follows_a_metric_goes_on_as_if_it_had_not_been_interrupted(tmp_path):
+    cfg = Config.fromfile(CONFIG, lazy_import=False)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater', patience=1)]
+    cfg.custom_hooks.append(dict(type='EarlyStoppingHook', monitor='accuracy/top1', rule='greater', patience=3))
+    cfg.train_cfg.max_epochs = 20
+    cfg.dump(tmp_path / 'config.py')
+    whole = tmp_path / 'whole'
+    assert train(whole, config=tmp_path / 'config.py') == [0]
+    last = max(int(name[6:-4]) for name in checkpoints(whole) if name.startswith('epoch_'))
+    (best,) = (int(name.rpartition('_')[2][:-4]) for name in checkpoints(whole) if name.startswith('best_'))
+    # The checkpoint of the best epoch was saved anew after its validation.
+    assert 0 < best < last - 1 < 19
+    name = f'epoch_{last}.pth'
+    for epoch in (best, best + 1):
+        run = tmp_path / f'run{epoch}'
+        assert train(run, '--resume', whole / f'epoch_{epoch}.pth', config=tmp_path / 'config.py') == [0]
+        assert differences(trained_state(run, name), trained_state(whole, name)) == []
+        assert f'epoch_{last + 1}.pth' not in checkpoints(run)
+    # A run that was stopped stays so.
+    assert train(whole, '--resume', config=tmp_path / 'config.py') == [0]
+    assert f'epoch_{last + 1}.pth' not in checkpoints(whole)
 
 
 def test_a_finished_training_with_accumulated_gradients_can_be_extended(tmp_path):

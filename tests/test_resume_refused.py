@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
-from toy_runs import FullDisk, checkpoints, differences, own_disk, printed, train, trained_state
+from toy_runs import KILLED, FullDisk, KillAfterStep, checkpoints, differences, own_disk, printed, train, trained_state
 
 from fg_plugin.compat import AtomicLocalBackend
 
@@ -70,6 +70,31 @@ def test_another_learning_rate_is_refused_with_the_way_out(trained, tmp_path):
     message = refusal(tmp_path / 'run', '--resume', trained / 'epoch_2.pth', '--cfg-options', option)
     assert f'which MMEngine takes from it, but got {option}, 0.' in message
     assert f'start a new training from its weights with --cfg-options load_from={trained / "epoch_2.pth"}' in message
+
+
+def test_another_seed_is_refused(trained, tmp_path):
+    resumed = ['--resume', trained / 'epoch_2.pth', '--cfg-options', 'randomness.seed=1']
+    message = refusal(tmp_path / 'run', *resumed)
+    assert (
+        f'the seed of its checkpoint, but {trained / "epoch_2.pth"} has 0 and the config randomness.seed=1' in message
+    )
+
+
+def test_the_average_of_weights_is_not_taken_for_the_weights(trained, tmp_path):
+    path = trained / 'epoch_2.pth'
+    message = refusal(tmp_path / 'run', '--resume', path, '--cfg-options', 'custom_hooks=[]')
+    assert f'but got no EMAHook, and {path} holds their average' in message
+
+
+def test_an_earlier_run_in_the_folder_is_not_taken_for_the_last(tmp_path):
+    run = tmp_path / 'run'
+    assert train(run, '--cfg-options', 'train_cfg.max_epochs=1') == [0]
+    assert train(run, sabotage=KillAfterStep(2)) == [KILLED]
+    message = refusal(run, '--resume')
+    assert f'that run began anew and was stopped before it saved one: {run / "epoch_1.pth"} is of an earlier' in message
+    assert train(run) == [0]
+    assert not (run / 'began_anew').exists()
+    assert train(run, '--resume') == [0]
 
 
 def test_another_precision_is_named_in_a_warning(trained, tmp_path):

@@ -4,8 +4,8 @@ import argparse
 
 import fg_plugin.registration  # noqa: F401
 from fg_plugin.compat import AMP_DTYPES, enable_amp
-from fg_plugin.hooks import ExactResumeHook, StrictLoadHook, checkpoint_place, latest_checkpoint
-from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
+from fg_plugin.hooks import ExactResumeHook, StrictLoadHook, check_began, checkpoint_place, latest_checkpoint
+from fg_plugin.launch import add_common_arguments, build_runner, go_on_from, load_config, reported_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,11 +43,13 @@ def main(args: argparse.Namespace) -> None:
         enable_amp(cfg, args.amp)
     if args.resume == 'auto':
         checkpoint = latest_checkpoint(cfg.work_dir, *checkpoint_place(cfg))
-        cfg.resume = checkpoint is not None
-        cfg.load_from = str(checkpoint) if checkpoint else cfg.get('load_from')
+        if checkpoint is None:
+            cfg.resume = False
+        else:
+            check_began(cfg.work_dir, checkpoint)
+            go_on_from(cfg, str(checkpoint))
     elif args.resume:
-        cfg.resume = True
-        cfg.load_from = args.resume
+        go_on_from(cfg, args.resume)
     runner = build_runner(cfg)
     if not args.partial_load:
         runner.register_hook(StrictLoadHook())

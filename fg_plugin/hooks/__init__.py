@@ -6,7 +6,7 @@ from fg_plugin.hooks.epoch_seed_hook import EpochSeedHook
 from fg_plugin.hooks.exact_resume_hook import ExactResumeHook, ResumeError
 from fg_plugin.hooks.final_metrics_hook import FinalMetricsHook
 from fg_plugin.hooks.landmark_visualization_hook import LandmarkVisualizationHook
-from fg_plugin.hooks.latest_checkpoint import checkpoint_place, latest_checkpoint
+from fg_plugin.hooks.latest_checkpoint import check_began, checkpoint_place, latest_checkpoint
 from fg_plugin.hooks.non_finite_loss_hook import NonFiniteLossError, NonFiniteLossHook
 from fg_plugin.hooks.reconstruction_loss_hook import ReconstructionLossHook
 from fg_plugin.hooks.strict_load_hook import CheckpointMismatchError, StrictLoadHook
@@ -30,6 +30,7 @@ __all__ = [
     'StrictLoadHook',
     'SwapEvaluationHook',
     'ThroughputHook',
+    'check_began',
     'checkpoint_place',
     'latest_checkpoint',
 ]

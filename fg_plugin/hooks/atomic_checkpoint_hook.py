@@ -8,10 +8,10 @@ from typing import Any
 from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from fg_plugin.compat.atomic_local_backend import TEMPORARY_SUFFIX, AtomicLocalBackend
-from fg_plugin.hooks.latest_checkpoint import latest_checkpoint
+from fg_plugin.hooks.latest_checkpoint import BEGAN_ANEW, latest_checkpoint
 
 
 class _KeepUntilReplaced(AtomicLocalBackend):
@@ -38,13 +38,16 @@ class AtomicCheckpointHook(CheckpointHook):
 
     Each checkpoint is whole or absent, and an outdated one is removed after its successor is written, not before: a
     run killed in between leaves one more. The pointer ``last_checkpoint`` may be lost; ``latest_checkpoint`` does
-    without. A validation outside training (``runner.val()``) saves no best checkpoint, where ``CheckpointHook`` ends in
-    an error. The arguments are those of ``CheckpointHook``, except that files are always local.
+    without. A run that begins anew in the folder of another leaves the file ``began_anew`` until its first checkpoint,
+    so that the other's is not taken for its own. A validation outside training (``runner.val()``) saves no best
+    checkpoint, where ``CheckpointHook`` ends in an error. The arguments are those of ``CheckpointHook``, except that
+    files are always local.
 
     Raises:
         OSError: If a checkpoint cannot be saved; names the last good one.
         ValueError: Before training, if the run could not be resumed exactly: an epoch-based loop with checkpoints by
-            iteration, or a checkpoint from the middle of an epoch. The loop would replay that epoch from its start.
+            iteration, or a checkpoint from the middle of an epoch. The loop would replay that epoch from its start. Or
+            if an iteration-based loop, which has no epochs, would save by epoch.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,9 +58,18 @@ class AtomicCheckpointHook(CheckpointHook):
         """Check that epochs and checkpoints agree; start from the kept checkpoints of a resumed run."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._check_epoch_boundary(runner)
+        elif isinstance(runner.train_loop, IterBasedTrainLoop) and self.by_epoch:
+            raise ValueError(
+                'the checkpoint hook should save by iteration in an iteration-based loop, but got by_epoch=True: '
+                'nothing would be saved before the end. Set by_epoch=False and an interval in iterations'
+            )
         super().before_train(runner)
         self._forget_best_of_other_folders()
         self._remove_unfinished_files()
+        if runner.iter:
+            self._forget_beginning(runner)
+        else:
+            self._note_beginning(runner)
         self.file_backend = _KeepUntilReplaced()
         self._training = True
 
@@ -115,6 +127,16 @@ class AtomicCheckpointHook(CheckpointHook):
                 error.errno, f'the checkpoint could not be saved: {reason}; {kept}. Make room and go on with --resume'
             ) from error
         self._remove_obsolete_files()
+        self._forget_beginning(runner)
+
+    @master_only
+    def _note_beginning(self, runner: Runner) -> None:
+        if latest_checkpoint(runner.work_dir, self.out_dir, self.filename_tmpl) is not None:
+            Path(runner.work_dir, BEGAN_ANEW).touch()
+
+    @master_only
+    def _forget_beginning(self, runner: Runner) -> None:
+        Path(runner.work_dir, BEGAN_ANEW).unlink(missing_ok=True)
 
     @master_only
     def _remove_unfinished_files(self) -> None:

@@ -22,8 +22,8 @@ from fg_plugin.visualization.figures import save_figure
 class CurvesHook(Hook):
     """Keeps loss terms and metrics in ``curves.json`` and draws ``curves.png`` when the training ends.
 
-    A resumed run continues the curves of its work directory from the epoch of its checkpoint. A metric of several
-    values, such as one for each class, is no curve and is left out.
+    A resumed run continues the curves of its work directory from its checkpoint, at which a point ends. A metric of
+    several values, such as one for each class, is no curve and is left out.
 
     Args:
         interval: Iterations that one point of a training curve is the mean of.
@@ -65,9 +65,14 @@ class CurvesHook(Hook):
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         self._count += 1
         if self._count == self.interval or self.is_last_train_iter(runner) or self._ends_epoch(runner, batch_idx):
-            means = {name: float(value) / self._count for name, value in self._sums.items()}
-            self._rows['train'].append({'epoch': self._epoch(runner, runner.iter + 1), **means})
-            self._sums, self._count = {}, 0
+            self._add_point(runner, runner.iter + 1)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Adds a point and saves all, so that a run that goes on from the checkpoint has them."""
+        if self._training:
+            if self._count:
+                self._add_point(runner, checkpoint['meta']['iter'])
+            self._save(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves the points so far."""
@@ -85,6 +90,11 @@ class CurvesHook(Hook):
         """Draws the curves."""
         self._training = False
         self._draw(runner)
+
+    def _add_point(self, runner: Runner, iterations: int) -> None:
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
+        self._rows['train'].append({'epoch': self._epoch(runner, iterations), **means})
+        self._sums, self._count = {}, 0
 
     @staticmethod
     def _epoch(runner: Runner, iterations: int) -> float:

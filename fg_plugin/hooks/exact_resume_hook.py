@@ -1,10 +1,13 @@
 """A resumed run ends where the uninterrupted one would, or does not start."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from math import gcd
 from typing import Any
 
 from mmengine.dist import all_gather_object
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -16,6 +19,8 @@ from fg_plugin.hooks.unwrapped_model import unwrapped_model
 
 _GRADIENTS = 'pending_gradients'
 _SETTINGS = 'training_settings'
+_VALIDATED = 'is_validated'
+_WAITING = 'early_stopping'
 # MMEngine goes on with those of the checkpoint, whatever the config says.
 _RESTORED = ('optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg', 'param_scheduler')
 # Lengths of schedules. A config may leave them out, so that those of the built schedules are compared.
@@ -37,8 +42,10 @@ class ExactResumeHook(Hook):
     - All processes have to start from the same checkpoint.
     - Gradients that are accumulated for a step (``accumulative_counts``) beyond a checkpoint are kept in it. Those of
       several processes are not, as each has its own: an epoch-based loop does not go on from such a checkpoint.
+    - Where an ``EMAHook`` averaged the weights, there has to be one again: MMEngine would go on from the average.
     - The validation that follows the checkpoint is done first. The run may have been stopped in it, and the metrics of
-      a last epoch would be lost.
+      a last epoch would be lost. A schedule that follows a metric has no second step of it, and an
+      ``EarlyStoppingHook`` goes on counting.
 
     Args:
         allow_other_processes: Accept another number of processes, if processes times batch size is the same. The
@@ -55,10 +62,25 @@ class ExactResumeHook(Hook):
     def __init__(self, allow_other_processes: bool = False) -> None:
         self.allow_other_processes = allow_other_processes
         self._gradients: dict[str, Tensor] | None = None
+        self._waiting: list[dict[str, float]] = []
+        # Whether the training stands in a validation or after one.
+        self._is_validated = False
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Notes that the training goes on."""
+        self._is_validated = False
+
+    def before_val(self, runner: Runner) -> None:
+        """Notes a validation."""
+        self._is_validated = True
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Adds the number of processes, the batch size of each, and the gradients that no step has used yet."""
+        """Adds what ``after_load_checkpoint`` needs, such as the gradients that no step has used yet."""
         checkpoint['meta'].update(processes=runner.world_size, batch_size=_batch_size(runner))
+        checkpoint['meta'][_VALIDATED] = self._is_validated
+        checkpoint['meta'][_WAITING] = [
+            {'wait_count': hook.wait_count, 'best_score': float(hook.best_score)} for hook in _early_stopping(runner)
+        ]
         checkpoint['meta'][_SETTINGS] = training_settings(runner.cfg)
         pending = _awaits_step(runner)
         if 'optimizer' in checkpoint and not (pending and runner.world_size > 1):
@@ -78,6 +100,15 @@ class ExactResumeHook(Hook):
         self._check_processes(runner, checkpoint['meta'])
         _check_schedules(runner, checkpoint.get('param_schedulers') or [])
         _check_settings(runner, checkpoint['meta'])
+        if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise ResumeError(
+                f'a resumed run should average its weights as that of its checkpoint, but got no EMAHook, and '
+                f"{runner._load_from} holds their average beside the optimizer's state of the weights themselves. "
+                f'Resume with the EMAHook, or start a new training from the average with --cfg-options '
+                f'load_from={runner._load_from}'
+            )
+        self._is_validated = checkpoint['meta'].get(_VALIDATED, False)
+        self._waiting = checkpoint['meta'].get(_WAITING, [])
         self._gradients = checkpoint.get(_GRADIENTS)
 
     def before_train(self, runner: Runner) -> None:
@@ -93,9 +124,15 @@ class ExactResumeHook(Hook):
             self._restore_gradients(runner)
         if runner.world_size > 1 and isinstance(runner.train_loop, EpochBasedTrainLoop):
             _warn_of_pending_gradients(runner)
+        for hook, state in zip(_early_stopping(runner), self._waiting, strict=False):
+            vars(hook).update(state)
         if runner.iter and runner.val_loop is not None and _is_validation_due(runner):
             runner.logger.info('validating the checkpoint that the run goes on from')
-            runner.val_loop.run()
+            if self._is_validated:
+                with _without_a_step(runner):
+                    runner.val_loop.run()
+            else:
+                runner.val_loop.run()
 
     def _restore_gradients(self, runner: Runner) -> None:
         if self._gradients is None:
@@ -215,6 +252,26 @@ def _warn_of_pending_gradients(runner: Runner) -> None:
             f'epoch are no multiple of accumulative_counts={accumulated}, and the gradients of several processes are '
             'not saved: keep enough checkpoints (max_keep_ckpts)'
         )
+
+
+def _early_stopping(runner: Runner) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+
+
+@contextmanager
+def _without_a_step(runner: Runner) -> Iterator[None]:
+    """Undo what the body changes in the schedules and the settings of the optimizer, such as its rate."""
+    schedulers: Any = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [scheduler for group in schedulers.values() for scheduler in group]
+    states = [deepcopy(scheduler.state_dict()) for scheduler in schedulers]
+    groups = [group for scheduler in schedulers for group in scheduler.optimizer.param_groups]
+    settings = [{name: value for name, value in group.items() if name != 'params'} for group in groups]
+    yield
+    for scheduler, state in zip(schedulers, states, strict=True):
+        scheduler.load_state_dict(state)
+    for group, values in zip(groups, settings, strict=True):
+        group.update(values)
 
 
 def _is_validation_due(runner: Runner) -> bool:

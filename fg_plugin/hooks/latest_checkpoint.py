@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+# A run that leaves it has begun where earlier checkpoints lie, and saved none of its own.
+BEGAN_ANEW = 'began_anew'
 _NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 
 
@@ -32,6 +34,20 @@ def latest_checkpoint(
     name = _NAME if filename_tmpl is None else _names_of(filename_tmpl)
     candidates = [path for path in folder.glob('*') if name.fullmatch(path.name)]
     return max(candidates, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def check_began(work_dir: str | Path, checkpoint: Path) -> None:
+    """Check that ``checkpoint``, the latest in ``work_dir``, is of the last run in it.
+
+    Raises:
+        ValueError: If that run began anew, and was stopped before it saved one.
+    """
+    if Path(work_dir, BEGAN_ANEW).is_file():
+        raise ValueError(
+            f'--resume should find a checkpoint of the last run in {work_dir}, but that run began anew and was stopped '
+            f'before it saved one: {checkpoint} is of an earlier run. Go on with the earlier one by --resume '
+            f'{checkpoint}, or begin anew without --resume'
+        )
 
 
 def checkpoint_place(cfg: Config) -> tuple[Path, str | None]:

@@ -62,16 +62,24 @@ def test_checkpoints_by_iteration_are_refused_in_an_epoch_loop(toy_runner):
         toy_runner(**{'default_hooks.checkpoint.by_epoch': False}).train()
 
 
-def test_an_iteration_loop_may_save_by_iteration(toy_runner, tmp_path):
-    settings = {
+def by_iteration(**settings):
+    return {
         'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=7, val_interval=100),
-        'default_hooks.checkpoint.by_epoch': False,
-        'default_hooks.checkpoint.interval': 5,
         'param_scheduler.by_epoch': False,
         'train_dataloader.sampler.type': 'InfiniteSampler',
+        **settings,
     }
-    toy_runner(**settings).train()
+
+
+def test_an_iteration_loop_may_save_by_iteration(toy_runner, tmp_path):
+    interval = {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 5}
+    toy_runner(**by_iteration(**interval)).train()
     assert {'iter_5.pth', 'iter_7.pth'} <= set(checkpoints(tmp_path / 'run'))
+
+
+def test_checkpoints_by_epoch_are_refused_in_an_iteration_loop(toy_runner):
+    with pytest.raises(ValueError, match=r'got by_epoch=True: nothing would be saved before the end\. Set by_epoch'):
+        toy_runner(**by_iteration()).train()
 
 
 def test_resuming_in_the_middle_of_an_epoch_is_refused(toy_runner, tmp_path):

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -37,6 +38,30 @@ def test_a_resumed_run_continues_its_curves(toy_runner, tmp_path):
     train(toy_runner, 'parts')
     train(toy_runner, 'parts', resume=True, load_from=str(tmp_path / 'parts' / 'epoch_2.pth'))
     assert rows(tmp_path / 'parts') == rows(tmp_path / 'whole')
+
+
+def test_an_iteration_based_run_has_the_points_before_its_checkpoint(toy_runner, tmp_path, monkeypatch):
+    def settings(iterations):
+        return {
+            'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=iterations, val_interval=100),
+            'param_scheduler.by_epoch': False,
+            'train_dataloader.sampler.type': 'InfiniteSampler',
+            'default_hooks.checkpoint.by_epoch': False,
+            'default_hooks.checkpoint.interval': 5,
+        }
+
+    whole = train(toy_runner, 'whole', **settings(14))
+    points = rows(tmp_path / 'whole')['train']
+    history = whole.message_hub.log_scalars['train/loss_cls'].data[0]
+    ends = [round(row['epoch'] * 6) for row in points]
+    assert {5, 10, 14} <= {*ends}
+    means = [history[start:end].mean() for start, end in itertools.pairwise([0, *ends])]
+    assert [row['loss_cls'] for row in points] == pytest.approx(means, rel=1e-5)
+    # As if it were stopped right after a checkpoint.
+    for event in ('after_train', 'after_val_epoch'):
+        monkeypatch.setattr(CurvesHook, event, lambda *_, **__: None)
+    train(toy_runner, 'stopped', **settings(5))
+    assert [round(row['epoch'] * 6) for row in rows(tmp_path / 'stopped')['train']] == [4, 5]
 
 
 def test_a_new_run_in_an_old_folder_starts_empty(toy_runner, tmp_path):

@@ -28,6 +28,8 @@ import fg_plugin.hooks
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'tests' / 'toy' / 'toy_fg_config.py'
 
+KILLED = -9
+
 Sabotage = Callable[[int], None]
 """What is done in each process, of the given rank, before its training starts."""
 
@@ -81,13 +83,19 @@ def _prepared(
     target(rank, *arguments)
 
 
-def train(work_dir: Path, *arguments: str | Path, processes: int = 1, sabotage: Sabotage | None = None) -> list[int]:
-    """Train the toy of toy_fg_config.py; return the exit code of each process.
+def train(
+    work_dir: Path,
+    *arguments: str | Path,
+    processes: int = 1,
+    sabotage: Sabotage | None = None,
+    config: Path = CONFIG,
+) -> list[int]:
+    """Train the toy of toy_fg_config.py, or another config; return the exit code of each process.
 
     What the processes print is added to ``<work_dir>.<rank>.txt``.
     """
     launcher = ['--launcher', 'pytorch' if processes > 1 else 'none']
-    command = [str(word) for word in (CONFIG, '--work-dir', work_dir, *launcher, *arguments)]
+    command = [str(word) for word in (config, '--work-dir', work_dir, *launcher, *arguments)]
     return in_processes(processes, _train, command, work_dir, sabotage)
 
 
