@@ -1,4 +1,4 @@
-# The UNet landmark detector with generated filters on rendered faces: nothing to download, a minute on two CPU cores. A
+# The UNet landmark detector with generated filters on rendered faces: nothing to download, minutes on two CPU cores. A
 # small version of fg_unet_mtfl.py, but for its start: 800 images are too few to train coefficients from scratch, so the
 # filters start as those of an ordinary UNet (init='preserve').
 _base_ = './demo_unet_faces_baseline.py'

@@ -1,4 +1,5 @@
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -45,6 +46,30 @@ def test_pixels_of_no_known_range_are_refused(tmp_path, dtype, what):
     path = save(tmp_path / 'image.tiff', GREY.astype(dtype))
     with pytest.raises(UndecodableImageError, match=rf'the pixels are {what}, .*; save the image with 8 or 16 bits'):
         decode_image(path, 'L')
+
+
+@pytest.mark.parametrize(
+    ('bits', 'white_is_zero', 'what'), [(12, False, 'have 12 bits, which'), (16, True, 'have 16 bits, and white is 0')]
+)
+def test_tiffs_that_do_not_span_the_range_of_16_bits_are_refused(tmp_path, bits, white_is_zero, what):
+    path = tmp_path / 'image.tiff'
+    path.write_bytes(grey_tiff(bits, white_is_zero))
+    with Image.open(path) as file:
+        assert file.mode == 'I;16'
+    with pytest.raises(UndecodableImageError, match=f'the pixels of the TIFF {what}'):
+        decode_image(path, 'L')
+
+
+def grey_tiff(bits, white_is_zero):
+    """A file of 8x8 pixels, none of whose bits is set."""
+    pixels = bytes(8 * bits)
+    # Number, type (3 for 16 bits, 4 for 32) and value: width, height, bits, no compression, range, place, channels,
+    # rows, bytes.
+    tags = [(256, 4, 8), (257, 4, 8), (258, 3, bits), (259, 3, 1), (262, 3, 0 if white_is_zero else 1), (273, 4, 8)]
+    tags += [(277, 3, 1), (278, 4, 8), (279, 4, len(pixels))]
+    directory = b''.join(struct.pack('<HHII', number, kind, 1, value) for number, kind, value in tags)
+    header = struct.pack('<2sHI', b'II', 42, 8 + len(pixels))
+    return header + pixels + struct.pack('<H', len(tags)) + directory + struct.pack('<I', 0)
 
 
 def test_whatever_a_decoder_raises_is_one_error(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
 from fg_plugin.hooks import NonFiniteLossError
 from fg_plugin.launch import add_common_arguments, build_runner, load_config, reported_errors
@@ -88,10 +90,13 @@ def test_runs_of_the_projects_configs_are_safe(path):
     assert cfg.default_hooks.checkpoint.type == 'AtomicCheckpointHook'
 
 
-def test_a_runner_class_of_the_config_is_built(tmp_path):
-    cfg = Config(dict(model=dict(type='ToyModel'), work_dir=str(tmp_path), runner_type='Runner'))
-    pytest.importorskip('toy_components')
-    assert type(build_runner(cfg)).__name__ == 'Runner'
+def test_a_runner_class_of_the_config_is_built(tmp_path, monkeypatch):
+    class OwnRunner(Runner):
+        pass
+
+    monkeypatch.setitem(RUNNERS.module_dict, 'OwnRunner', OwnRunner)
+    cfg = Config(dict(model=dict(type='ImgDataPreprocessor'), work_dir=str(tmp_path), runner_type='OwnRunner'))
+    assert type(build_runner(cfg)) is OwnRunner
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,16 @@ def read_mtfl_annotations(path: Path) -> list[FaceAnnotation]:
     """Read ``training.txt``: image path, x1..x5, y1..y5, gender, smile, glasses, pose.
 
     Raises:
-        ValueError: If a line has another number of fields or something that is not a number; names file and line.
+        ValueError: If a line has another number of fields or something that is not a number; names file and line. If
+            the file is no text in UTF-8.
     """
+    try:
+        # With the byte order mark that some editors write.
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} should be a text in UTF-8, but is not: {error}') from error
     annotations = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
             continue

@@ -36,6 +36,19 @@ def test_malformed_line(tmp_path, line, message):
         read_mtfl_annotations(path)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    path = tmp_path / 'training.txt'
+    path.write_text(LINE.strip(), encoding='utf-8-sig')
+    assert read_mtfl_annotations(path)[0].name == 'lfw_5590/A_0001.jpg'
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / 'training.txt'
+    path.write_bytes('é'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'training\.txt should be a text in UTF-8, but is not'):
+        read_mtfl_annotations(path)
+
+
 def test_empty_file(tmp_path):
     path = tmp_path / 'training.txt'
     path.write_text('\n')

@@ -52,6 +52,16 @@ def test_not_a_batch(inputs, got):
         BatchDataPreprocessor()({'inputs': inputs})
 
 
+def test_other_types_than_pixels_have():
+    with pytest.raises(TypeError, match=r'uint8 \(0 to 255\) or floating point \(0 to 1\), but got torch.int64'):
+        BatchDataPreprocessor()(batch(dtype=torch.int64))
+
+
+def test_mean_and_std_of_other_channels():
+    with pytest.raises(ValueError, match='should have the 3 channels that mean and std are for, but got 1'):
+        BatchDataPreprocessor(mean=[0.5] * 3, std=[0.5])(batch(channels=1))
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
