@@ -18,6 +18,9 @@ class CompileBackboneHook(Hook):
 
     Args:
         options: Arguments of ``torch.compile``, such as ``backend`` and ``mode``.
+
+    Raises:
+        ValueError: Before training, if the model has no backbone.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -26,4 +29,9 @@ class CompileBackboneHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compile the backbone in place; its parameters and its checkpoints stay as they are."""
         model = unwrapped_model(runner)
+        if not hasattr(model, 'backbone'):
+            raise ValueError(
+                f'the model should have a backbone for CompileBackboneHook, but got {type(model).__name__}, which has '
+                'none: leave the hook out, or name the network backbone'
+            )
         model.backbone.compile(**self.options)

@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from fg_plugin.conditioning import all_conditioned_on, conditioned_parts
 from fg_plugin.hooks.training_progress import training_progress
 from fg_plugin.hooks.unwrapped_model import unwrapped_model
 from fg_plugin.swapping import other_images
@@ -64,7 +65,7 @@ class SwapEvaluationHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Repeats the last validation with an evaluation, if the training was stopped early."""
-        if self._is_missing and hasattr(unwrapped_model(runner).backbone, 'conditioned_on'):
+        if self._is_missing and conditioned_parts(unwrapped_model(runner)):
             # Not the evaluation alone: other hooks may validate with averaged weights.
             self._repeats = True
             runner.val_loop.run()
@@ -76,7 +77,7 @@ class SwapEvaluationHook(Hook):
 
     def _add(self, runner: Runner, dataloader: DataLoader, part: str, metrics: dict[str, float] | None) -> None:
         model = unwrapped_model(runner)
-        if not hasattr(model.backbone, 'conditioned_on'):
+        if not conditioned_parts(model):
             return
         for name, value in self._evaluate(model, dataloader).items():
             key = f'swap/{name.replace("/", "_")}'
@@ -97,7 +98,7 @@ class SwapEvaluationHook(Hook):
         for positions, batch in zip(batch_sampler, dataloader, strict=True):
             images = model.data_preprocessor(_take(dataloader, others[positions].tolist()), False)['inputs']
             data = model.data_preprocessor(batch, False)
-            with model.backbone.conditioned_on(images):
+            with all_conditioned_on(conditioned_parts(model), images):
                 predictions = model(**data, mode='predict')
             evaluator.process(data_samples=predictions, data_batch=batch)
         return evaluator.evaluate(len(dataset))

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from fg_plugin.conditioning import all_conditioned_on, conditioned_parts
 from fg_plugin.generator import pending_reconstruction_loss
 
 
@@ -77,14 +78,15 @@ class TaskModel(BaseModel):
             inputs: Images ``(B, C, H, W)`` after the data preprocessor, one an input or a single one for all.
 
         Raises:
-            TypeError: If the backbone does not generate filters.
+            TypeError: If no part of the model generates filters.
         """
-        if not hasattr(self.backbone, 'conditioned_on'):
+        parts = conditioned_parts(self)
+        if not parts:
             raise TypeError(
-                f'backbone should be an FGBackboneWrapper to take filters from other images, but got '
-                f'{type(self.backbone).__name__}'
+                f'backbone should be an FGBackboneWrapper or hold a converted network to take filters from other '
+                f'images, but got {type(self.backbone).__name__}'
             )
-        return self.backbone.conditioned_on(inputs)
+        return all_conditioned_on(parts, inputs)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The backbone's feature maps."""

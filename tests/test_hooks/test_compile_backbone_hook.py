@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 from mmengine.registry import MODELS
 from torch._dynamo.testing import CompileCounter
@@ -38,3 +39,8 @@ def test_a_new_learning_rate_compiles_nothing():
     assert counts[0] == 1
     assert counts[1:] == [counts[1]] * 5
     assert list(model.state_dict()) == names
+
+
+def test_a_model_without_a_backbone_is_refused():
+    with pytest.raises(ValueError, match='the model should have a backbone for CompileBackboneHook, but got Linear'):
+        CompileBackboneHook().before_train(SimpleNamespace(model=torch.nn.Linear(1, 1)))

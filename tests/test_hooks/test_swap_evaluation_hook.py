@@ -2,6 +2,7 @@ import json
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -38,6 +39,17 @@ class LeakyBackbone(BaseModule):
         self.other = None
 
 
+class NestedBackbone(BaseModule):
+    """A backbone that holds one that generates filters, as another toolbox's wrapper of timm's networks does."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = LeakyBackbone()
+
+    def forward(self, x):
+        return self.network(x)
+
+
 class LabelledImages(torch.utils.data.Dataset):
     """Image i is a one-hot vector of its label i."""
 
@@ -72,12 +84,13 @@ def test_other_images_are_uniform_over_the_others():
     assert others.max() < 600
 
 
+@pytest.mark.parametrize('backbone', [LeakyBackbone, NestedBackbone])
 @pytest.mark.parametrize(
     ('dataset', 'collate'),
     [(LabelledImages(), lambda batch: batch), (SingleImages(), torch.utils.data.default_collate)],
 )
-def test_predictions_follow_the_other_image(dataset, collate):
-    model = ImageClassifier(LeakyBackbone(), {'type': 'LinearClsHead', 'in_channels': 10, 'num_classes': 10})
+def test_predictions_follow_the_other_image(dataset, collate, backbone):
+    model = ImageClassifier(backbone(), {'type': 'LinearClsHead', 'in_channels': 10, 'num_classes': 10})
     with torch.no_grad():
         model.head.fc.weight.copy_(torch.eye(10))
         model.head.fc.bias.zero_()
@@ -200,6 +213,14 @@ def test_logged_at_the_wanted_iterations(tmp_path, interval, validations):
 def test_a_baseline_is_left_alone(tmp_path):
     digits_runner(tmp_path, 'demo_digits_baseline.py').train()
     assert swap_lines(tmp_path) == [False, False, False]
+
+
+def test_a_model_without_a_backbone_is_left_alone():
+    metrics = {}
+    SwapEvaluationHook().after_test_epoch(
+        SimpleNamespace(model=torch.nn.Linear(1, 1), test_dataloader=None), metrics=metrics
+    )
+    assert metrics == {}
 
 
 def test_a_test_run_evaluates_too(tmp_path):
