@@ -186,7 +186,7 @@ def _reason_of_the_instance(conv: nn.Conv2d) -> str:
 def _attributes_of_layers() -> Set[str]:
     """Return the names of what a generated-filter layer has and an ordinary convolution has not."""
     layer = FilterRepoConv(1, 1, 1, code_dim=1, device='meta')
-    return vars(layer).keys() - vars(nn.Conv2d(1, 1, 1, device='meta')).keys()
+    return set(dir(layer)) - set(dir(nn.Conv2d(1, 1, 1, device='meta')))
 
 
 def _batch_sizes(call: ConvCall) -> set[int]:

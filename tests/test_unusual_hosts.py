@@ -56,6 +56,8 @@ class TestInstancesOfConvolutions:
                 'it has hooks of its state dict',
             ),
             (lambda conv: setattr(conv, 'level', 3), "its attribute 'level' means something else in a generated-"),
+            (lambda conv: setattr(conv, 'frozen', False), "its attribute 'frozen' means something else in a generat"),
+            (lambda conv: setattr(conv, 'coefficients', 3), "its attribute 'coefficients' means something else in a"),
         ],
     )
     def test_stay_static_with_what_a_layer_does_not_have(self, change, reason):
@@ -77,6 +79,16 @@ class TestInstancesOfConvolutions:
         fg_plugin.revert_(model)
         assert type(model[0]) is nn.Conv2d
         assert model[0].stage == 'first'
+
+    def test_do_not_run_on_after_they_were_compiled(self):
+        model = plain()
+        model[0].compile(backend='eager')
+        fg_plugin.convert_(model, **INPUT)
+        assert isinstance(model[0], FilterRepoConv)
+        torch.testing.assert_close(perturb_heads_(model)(images()), converted()(images()))
+        fg_plugin.freeze_(model, images())
+        model[0].weight.data.zero_()
+        assert not (model[0](images()) - model[0].bias.view(-1, 1, 1)).any()
 
     @pytest.mark.parametrize('revert', [False, True])
     @pytest.mark.parametrize('on_the_layer', [False, True])

@@ -22,6 +22,8 @@ HEADS = ('full', 'lowrank', 'residual')
 _UPDATE_HEADS: dict[str, type[LowRankHead] | type[ResidualHead]] = {'lowrank': LowRankHead, 'residual': ResidualHead}
 # What a host may change of a built convolution.
 _GEOMETRY = ('stride', 'padding', 'dilation', 'padding_mode', '_reversed_padding_repeated_twice')
+# What another module in the place of a convolution cannot take over. The latter runs the convolution itself.
+_OWN_TO_A_CONV = ('_parameters', '_compiled_call_impl')
 
 
 class _Plan(NamedTuple):
@@ -47,7 +49,7 @@ class HostConv(NamedTuple):
 
     Attributes:
         cls: Its class.
-        attributes: Its ``__dict__``, apart from the parameters.
+        attributes: Its ``__dict__``, apart from the parameters and from what ``compile()`` has made of its forward.
         parameters: Names of its parameters.
     """
 
@@ -208,7 +210,7 @@ class FilterRepoConv(nn.Conv2d):
     def _take_over_(self, conv: nn.Conv2d) -> None:
         """Adopt what the class of ``conv`` adds to ``nn.Conv2d``: here, padding that follows from the input's size."""
         self.dynamic_same = isinstance(conv, Conv2dSame) or getattr(conv, 'same_pad', False)
-        attributes = {name: value for name, value in conv.__dict__.items() if name != '_parameters'}
+        attributes = {name: value for name, value in conv.__dict__.items() if name not in _OWN_TO_A_CONV}
         self._host = HostConv(type(conv), attributes, tuple(conv._parameters))
         # What the network has noted on its convolution, it may read there.
         self.__dict__.update({name: value for name, value in attributes.items() if name not in self.__dict__})
