@@ -42,11 +42,13 @@ class Selection(NamedTuple):
         records: One record per ``nn.Conv2d``.
         convs: The convolutions by name.
         calls: What each convolution saw in the trace; those that did not run are absent.
+        folded: Names of the convolutions whose batch held several rows per sample.
     """
 
     records: list[ConvRecord]
     convs: dict[str, nn.Conv2d]
     calls: dict[nn.Module, ConvCall]
+    folded: Set[str]
 
     @property
     def levels(self) -> dict[str, int]:
@@ -125,7 +127,7 @@ def select_convs(
             )
     level_of = _assign_levels(chosen, levels, level_sizes, {name: calls[convs[name]] for name in chosen})
     records = [ConvRecord(name, level_of.get(name), reason) for name, reason in reasons.items()]
-    return Selection(records, convs, calls)
+    return Selection(records, convs, calls, folded.keys())
 
 
 def _check_patterns(patterns: Sequence[str], convs: Mapping[str, nn.Conv2d]) -> None:

@@ -90,6 +90,7 @@ def build_layers(
         except ValueError as error:
             raise ValueError(f"'{name}' cannot be converted: {error}") from error
         layers[conv].name = name
+        layers[conv].folds = name in selection.folded
     return layers
 
 

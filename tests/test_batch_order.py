@@ -182,3 +182,38 @@ def test_a_convolution_of_a_table_stays_static(rows):
     assert records['c1'].reason == ''
     assert records['c2'].reason
     assert model(torch.rand(3, 3, 32, 32)).shape == (3, 5)
+
+
+class Tiles(Core):
+    """Tiles of 32x32 from the top, those of all samples one after the other or those of one sample."""
+
+    def __init__(self, by_sample=False):
+        super().__init__()
+        self.by_sample = by_sample
+
+    def forward(self, x):
+        tiles = torch.stack(x.split(32, 2), 1 if self.by_sample else 0)
+        out = self.head(self.features(tiles.flatten(0, 1)))
+        return out.unflatten(0, tiles.shape[:2]).sum(1 if self.by_sample else 0)
+
+
+TALL = torch.rand(3, 3, 64, 32, dtype=torch.float64)
+
+
+def test_an_order_that_the_trace_did_not_see_is_refused():
+    model = Tiles()
+    assert reasons(model) == {'c1': '', 'c2': ''}
+    assert_sample_by_sample(perturb_heads_(model).double().eval())
+    with pytest.raises(RuntimeError, match=r"'c1' should hold one row per sample.* but holds 2,.*with an input_size"):
+        model(TALL)
+    # Of one image, the order does not matter.
+    assert model(TALL[:1]).shape == (1, 5)
+    with torch.no_grad(), model.conditioned_on(TALL[:1]):
+        torch.testing.assert_close(model(TALL)[1:2], model(TALL[1:2]))
+    tall = {**INPUT, 'input_size': (3, 64, 32)}
+    with pytest.raises(fg_plugin.NothingMatchedError, match=NOT_SAMPLE_MAJOR):
+        convert_(Tiles(), **tall)
+    model = Tiles(by_sample=True)
+    convert_(model, **tall)
+    assert_sample_by_sample(perturb_heads_(model).double().eval())
+    torch.testing.assert_close(model(TALL), torch.cat([model(sample[None]) for sample in TALL]), rtol=0, atol=1e-12)

@@ -88,6 +88,9 @@ class FilterRepoConv(nn.Conv2d):
 
     # True while load_state_dict runs, which may assign the weight.
     _loading = False
+    # Whether its batch held several rows of each sample when the network was traced, in an order that was found to be
+    # sample by sample; None for a layer that no trace has seen.
+    folds: bool | None = None
     # The key and the plan of the latest call.
     _latest_plan: tuple[tuple, _Plan] | None = None
 
@@ -237,6 +240,7 @@ class FilterRepoConv(nn.Conv2d):
         layer.coefficient_head = self.coefficient_head
         layer.preserves_conv = self.preserves_conv
         layer.name = self.name
+        layer.folds = self.folds
         layer.path = self.path
         return layer
 
@@ -441,6 +445,13 @@ class FilterRepoConv(nn.Conv2d):
                 f'conditioning images, but got {batch}.'
             )
         repeats = 1 if images in (1, batch) else batch // images
+        if repeats != 1 and self.folds is False:
+            raise RuntimeError(
+                f"The batch of the generated-filter layer '{self.name}' should hold one row per sample, as for the "
+                f'input_size of the conversion, but holds {repeats}, in an order that is not known. Convert the '
+                f'network with an input_size for which it has several, such as the one it is used with, or exclude the '
+                f'layer.'
+            )
         pad_arguments, conv = self._split_padding()
         size = tuple(shape[2:])
         if pad_arguments is not None:
