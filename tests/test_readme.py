@@ -105,3 +105,29 @@ def test_the_layout_names_every_part():
     names = [f'{path.name}/' if path.is_dir() else path.name for path in (*parts, *tools)]
     assert len(names) > 20
     assert [name for name in names if f' {name}' not in layout] == []
+
+
+def test_imports_run_down_the_layout():
+    layout = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8').split('## Layout')[1].split('## Adding')[0]
+    # Such as 'report.py, macs.py' and 'layers/'.
+    rows = re.findall(r'^ {6}((?:\w+(?:\.py|/),? )+)', layout, re.MULTILINE)
+    row = {part: number for number, parts in enumerate(rows) for part in re.findall(r'\w+(?=\.py|/)', parts)}
+    upwards = []
+    for path in (ROOT / 'fg_plugin').rglob('*.py'):
+        part = path.relative_to(ROOT / 'fg_plugin').parts[0].removesuffix('.py')
+        if part != '__init__':
+            imported = imported_parts(ast.parse(path.read_text(encoding='utf-8')))
+            upwards += [f'{path.name} imports {name}' for name in imported if row[name] < row[part]]
+    assert len(row) > 20
+    assert upwards == []
+
+
+def imported_parts(node):
+    """Return the parts of fg_plugin that a module imports when it runs, wherever in it."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING':
+        return set()
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if isinstance(node, ast.ImportFrom):
+        modules = [f'{node.module}.{alias.name}' for alias in node.names]
+    found = {name.split('.')[1] for name in modules if name.startswith('fg_plugin.')}
+    return found.union(*(imported_parts(child) for child in ast.iter_child_nodes(node)))
