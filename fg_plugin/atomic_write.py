@@ -1,7 +1,8 @@
 """Files that appear complete or not at all."""
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import BinaryIO
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` for writing, and rename it to ``path`` if the body succeeds."""
-    # Not of the name of path, which may be as long as a name can be.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.', suffix='.tmp')
+    """Open a temporary file beside ``path`` for writing, and rename it to ``path`` if the body succeeds.
+
+    A file that it replaces hands its permissions on; others have those of a new file.
+    """
+    # Not of the name of path, which may be as long as a name can be. Not by tempfile, whose files are for their owner
+    # alone, whatever the umask says.
+    temporary = path.with_name(f'.{secrets.token_hex(6)}.tmp')
+    temporary.touch(exist_ok=False)
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with temporary.open('wb') as file:
+            if path.exists():
+                shutil.copymode(path, temporary)
             yield file
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
