@@ -94,9 +94,13 @@ class TestTiming:
     def test_a_hopeless_variant_keeps_its_first_estimate(self):
         times = interleaved_times({'a': lambda: None, 'b': lambda: None}, 5, hopeless=lambda first: {'b'} & set(first))
         assert (times['a'].rounds, times['b'].rounds) == (5, 1)
+        assert (times['a'].dropped, times['b'].dropped) == (False, True)
 
     def test_the_time_limit_leaves_a_few_rounds(self):
         assert interleaved_times({'a': lambda: None}, 50, max_seconds=0.0)['a'].rounds == MIN_ROUNDS
+
+    def test_a_single_round_drops_nothing(self):
+        assert not interleaved_times({'a': lambda: None}, 1)['a'].dropped
 
     def test_hopeless_is_meant_within_a_head(self):
         seconds = {'conv': 1.0, 'full/layer': 99.0, 'full/factored': 9.0, 'full/unfolded': 2.0, 'lowrank/factored': 9.0}
@@ -156,7 +160,7 @@ class TestReport:
             (name, mode) for name in ('dense', 'depthwise') for mode in MODES
         ]
         for measurement in page['measurements']:
-            assert {'median', 'quartiles', 'rounds'} == set(measurement['times']['conv'])
+            assert {'median', 'quartiles', 'rounds', 'dropped'} == set(measurement['times']['conv'])
             assert [verdict['head'] for verdict in measurement['verdicts']] == list(HEADS)
         assert all(peak['peak_bytes']['conv'] > 0 for peak in page['peak_bytes'])
 
@@ -220,6 +224,11 @@ def test_the_page_of_the_models_says_where_targets_are_met():
     assert '| lowrank | training | 1.15 | 1.10 to 1.20 | 1 of 2 | 1.30 | 1.20 to 1.20 | 2 of 2 |' in page
     assert '| full | inference | 1.35 | 1.50 to 1.50 | 0 of 2 | 1.30 | 1.40 to 1.40 | 0 of 2 |' in page
     assert '| B = 1, 64 px, channels_last | 1e+03 | 1.10 | 3.00 | 1.20 | 1.50 | 0.50 |' in page
+    dropped = {
+        name: each._replace(rounds=1, dropped=name == 'CondConv') for name, each in measurements[0].times.items()
+    }
+    page = to_model_markdown(facts, dict.fromkeys(NETWORKS, 10**6), [m._replace(times=dropped) for m in measurements])
+    assert '| B = 1, 64 px, channels_last | 1e+03 | 1.10 | (3.0) | 1.10 | 1.50 | 0.50 |' in page
 
 
 def test_cpu_model_reads_proc_cpuinfo(tmp_path):

@@ -125,9 +125,7 @@ def _times_table(measurements: Sequence[ModelMeasurement]) -> str:
     rows = []
     for m in measurements:
         relative = ratios(m.times, REFERENCE)
-        cells = [
-            f'({relative[name]:.1f})' if m.times[name].rounds == 1 else f'{relative[name]:.2f}' for name in _others(m)
-        ]
+        cells = [f'({relative[name]:.1f})' if m.times[name].dropped else f'{relative[name]:.2f}' for name in _others(m)]
         rows.append([_describe(m.setting), f'{1e3 * m.times[REFERENCE].median:.3g}', *cells])
     return markdown_table(['', 'static, ms', *_others(measurements[0])], rows) + '\n'
 

@@ -174,7 +174,7 @@ def _head_cell(measurement: Measurement, head: str) -> str:
             cells.append('-')
         elif path == measurement.chosen[head]:
             cells.append(f'**{relative[name]:.2f}**')
-        elif measurement.times[name].rounds == 1:
+        elif measurement.times[name].dropped:
             cells.append(f'({relative[name]:.2g})')
         else:
             cells.append(f'{relative[name]:.2f}')

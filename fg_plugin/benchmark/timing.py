@@ -22,11 +22,13 @@ class Timing(NamedTuple):
         median: Median over the rounds.
         quartiles: First and third quartile.
         rounds: Number of rounds.
+        dropped: Whether it was not worth repeating, and this is the first estimate.
     """
 
     median: float
     quartiles: tuple[float, float]
     rounds: int
+    dropped: bool = False
 
 
 def interleaved_times(
@@ -41,9 +43,9 @@ def interleaved_times(
     Args:
         variants: The calls to time, by name.
         rounds: Rounds of measurement, after two calls of each variant, an unmeasured one and an estimate.
-        max_seconds: No further round begins after so long, but there are always ``MIN_ROUNDS``.
+        max_seconds: No further round begins after so long, unless it is among the first ``MIN_ROUNDS``.
         clock: ``'wall'``, or ``'cpu'`` for the CPU time of this process.
-        hopeless: From each variant's first estimate (seconds), the names not worth repeating: they keep one round.
+        hopeless: From each variant's first estimate (seconds), the names not worth repeating: they keep it.
     """
     now = CLOCKS[clock]
     first = {name: _first_estimate(call, now) for name, call in variants.items()}
@@ -61,7 +63,7 @@ def interleaved_times(
             for _ in range(numbers[name]):
                 call()
             times[name].append((now() - start) / numbers[name])
-    return {name: _summarise(seconds) for name, seconds in times.items()}
+    return {name: _summarise(seconds, name in dropped) for name, seconds in times.items()}
 
 
 def _first_estimate(call: Callable[[], object], now: Callable[[], float]) -> float:
@@ -72,6 +74,6 @@ def _first_estimate(call: Callable[[], object], now: Callable[[], float]) -> flo
     return now() - start
 
 
-def _summarise(seconds: list[float]) -> Timing:
+def _summarise(seconds: list[float], dropped: bool) -> Timing:
     low, median, high = np.percentile(seconds, [25, 50, 75])
-    return Timing(float(median), (float(low), float(high)), len(seconds))
+    return Timing(float(median), (float(low), float(high)), len(seconds), dropped)
