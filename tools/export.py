@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     out = args.out or default_path(args.checkpoint, args.format)
-    check_output(out, args.overwrite)
+    check_output(args.format, out, args.overwrite)
     loaded = load_from_arguments(args)
     batches: list[Tensor] = []
     if args.images:

@@ -1,6 +1,7 @@
 """A checkpoint of the plain host: every generated filter replaced by its mean over given images."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from fg_plugin.convert import freeze_
 from fg_plugin.convert_convs import freeze_convs_, replace_modules_
 from fg_plugin.export.agreement import example_inputs
-from fg_plugin.export.weights import describe_model, separate_tensors
+from fg_plugin.export.weights import class_names, describe_model, separate_tensors
 from fg_plugin.fusing import allow_fusing_
 from fg_plugin.generated_model import GeneratedModel
 from fg_plugin.inference import LoadedModel
+from fg_plugin.inference.checkpoint_files import METADATA_KEY
 from fg_plugin.inference.loaded_model import generator_of
 from fg_plugin.inference.tasks import compare_answers, output_tensors
 from fg_plugin.layers import FilterRepoConv
@@ -35,16 +37,18 @@ def frozen_bytes(loaded: LoadedModel, batches: Sequence[Tensor], suffix: str) ->
     """
     if not loaded.hosts:
         raise ValueError(f'The model should generate filters to be frozen, but {loaded.source} does not.')
+    # First, as it says whether the model can be frozen at all.
+    plain = build_plain(loaded)
     with torch.no_grad():
         before = [loaded.answers(batch) for batch in batches]
         freeze_hosts_(loaded, batches)
         after = [loaded.answers(batch) for batch in batches]
     tensors = separate_tensors(loaded.model)
-    plain = build_plain(loaded)
     plain.load_state_dict(tensors)
     _check_same(loaded, plain)
     if suffix == '.safetensors':
-        content = save(tensors, {'format': 'pt'})
+        # Not all of describe_model: source and options are not those of the plain host.
+        content = save(tensors, {'format': 'pt', METADATA_KEY: json.dumps({'classes': class_names(loaded)})})
     else:
         meta = {'fg_plugin': describe_model(loaded, frozen=True)}
         if loaded.classes is not None:
@@ -91,10 +95,15 @@ def build_plain(loaded: LoadedModel) -> nn.Module:
 
 
 def without_wrappers(config: Any) -> Any:
-    """Return a model's config with the backbone of each ``FGBackboneWrapper`` in its place."""
+    """Return a model's config with the backbone of each ``FGBackboneWrapper`` in its place.
+
+    A ``conv_cfg`` of type ``FilterRepoConv`` becomes that of ``nn.Conv2d``.
+    """
     if isinstance(config, dict):
         if config.get('type') == 'FGBackboneWrapper':
             return without_wrappers(config['backbone'])
+        if config.get('type') == 'FilterRepoConv':
+            return {'type': 'Conv2d'}
         return {key: without_wrappers(value) for key, value in config.items()}
     if isinstance(config, list | tuple):
         return type(config)(without_wrappers(value) for value in config)

@@ -38,9 +38,13 @@ def separate_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def describe_model(loaded: LoadedModel, **facts: Any) -> str:
     """Return as JSON what ``loaded`` was built from."""
-    classes = None if loaded.classes is None else list(map(str, loaded.classes))
-    about = {'version': version('fg-plugin'), 'source': loaded.source, 'options': loaded.options, 'classes': classes}
+    about = {'version': version('fg-plugin'), 'source': loaded.source, 'options': loaded.options}
     try:
-        return json.dumps({**about, **facts})
+        return json.dumps({**about, 'classes': class_names(loaded), **facts})
     except TypeError as error:
         raise ValueError(f'options should be numbers, texts, lists and dicts, but got {loaded.options}') from error
+
+
+def class_names(loaded: LoadedModel) -> list[str] | None:
+    """Return the names of the classes as texts, which JSON holds, if they are known."""
+    return None if loaded.classes is None else list(map(str, loaded.classes))

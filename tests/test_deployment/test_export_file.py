@@ -12,12 +12,15 @@ import onnxruntime
 import pytest
 import timm
 import torch
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from safetensors import safe_open
 from trained import DIGITS, FEATURES, SEGMENTOR, SMALL_UNET, UNET, save_config_model, save_images, save_timm_model
 
 from fg_plugin.convert import convert_, freeze_
-from fg_plugin.export import ExportMismatchError, agreement, export_file, program
+from fg_plugin.export import FORMATS, ExportMismatchError, agreement, default_path, export_file, program
+from fg_plugin.export.export_file import check_output
 from fg_plugin.inference import config_model, load_model
 from fg_plugin.inference.batches import input_batches
 from fg_plugin.inference.tasks import output_tensors
@@ -32,6 +35,17 @@ def converted_mnist_net(**options):
     net = MNISTNet(**options)
     convert_(net, mean=(0.0,), std=(1.0,), input_size=(1, 28, 28))
     return net
+
+
+class ConvModuleNet(BaseModule):
+    """A backbone whose config tells the type of its layers."""
+
+    def __init__(self, conv_cfg=None):
+        super().__init__()
+        self.block = ConvModule(1, 6, 3, stride=4, padding=1, conv_cfg=conv_cfg)
+
+    def forward(self, x):
+        return (self.block(x),)
 
 
 @pytest.fixture
@@ -260,11 +274,40 @@ print('loaded')
         with MODELS.switch_scope_and_registry('mmengine') as registry:
             registry.register_module(name='ConvertedMNISTNet', module=converted_mnist_net, force=True)
         loaded = load_model(config, save_config_model(tmp_path / 'fg.pth', config))
-        batches, _ = input_batches(loaded, save_images(tmp_path / 'images', 1))
         out = tmp_path / 'plain.pth'
+        # Before any image is run, which these are not.
         with pytest.raises(ValueError, match=r"should have no generated filters, but has 'backbone\.conv1'"):
-            export_file(loaded, 'frozen', out, batches=batches)
+            export_file(loaded, 'frozen', out, batches=['no image'])
         assert not out.exists()
+
+    def test_layers_of_a_conv_cfg_are_ordinary_convolutions(self, tmp_path):
+        config = tmp_path / 'conv_cfg.py'
+        config.write_text(f"""
+_base_ = '{DIGITS}'
+layers = dict(type='ConvModuleNet', conv_cfg=dict(type='FilterRepoConv', code_dim=10, level=1))
+model = dict(backbone=dict(backbone=dict(_delete_=True, **layers), convert=None), head=dict(in_channels=294))
+""")
+        with MODELS.switch_scope_and_registry('mmengine') as registry:
+            registry.register_module(module=ConvModuleNet, force=True)
+        loaded = load_model(config, save_config_model(tmp_path / 'fg.pth', config))
+        one, _ = input_batches(loaded, save_images(tmp_path / 'images', 1))
+        inputs = agreement.example_inputs(loaded, 2)
+        with torch.no_grad(), loaded.conditioned_on(one[0]):
+            expected = loaded.outputs(inputs)[0]
+        export_file(loaded, 'frozen', tmp_path / 'plain.pth', batches=one)
+        cfg = read_config(config)
+        cfg.model.backbone = dict(type='ConvModuleNet')
+        plain = MODELS.build(cfg.model).eval()
+        plain.load_state_dict(torch.load(tmp_path / 'plain.pth', weights_only=True)['state_dict'])
+        with torch.no_grad():
+            torch.testing.assert_close(plain(inputs), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize('name', ['plain.pth', 'plain.safetensors'])
+    def test_keeps_the_names_of_the_classes(self, digits, tmp_path, name):
+        digits.classes = tuple('abcdefghij')
+        export_file(digits, 'frozen', tmp_path / name, batches=[agreement.example_inputs(digits, 1)])
+        baseline = DIGITS.with_name('demo_digits_baseline.py')
+        assert load_model(baseline, tmp_path / name).classes == tuple('abcdefghij')
 
     @pytest.mark.parametrize(
         ('name', 'report'),
@@ -308,6 +351,32 @@ class TestBadInput:
             export_file(digits, 'safetensors', tmp_path, overwrite=True)
         with pytest.raises(ValueError, match=r"one of \('onnx', .*\), but got 'onxx'"):
             export_file(digits, 'onxx', tmp_path / 'out')
+
+    @pytest.mark.parametrize(
+        ('format_name', 'name', 'suffixes'),
+        [
+            ('safetensors', 'deploy.pth', '.safetensors'),
+            ('onnx', 'deploy', '.onnx'),
+            ('exported_program', 'deploy.onnx', '.pt2'),
+            ('frozen', 'deploy.onnx', '.pth or .pt or .safetensors'),
+        ],
+    )
+    def test_a_name_that_belongs_to_another_format(self, digits, tmp_path, format_name, name, suffixes):
+        with pytest.raises(
+            ValueError, match=rf'out of format {format_name} should end in {suffixes}, but got .*{name}'
+        ):
+            export_file(digits, format_name, tmp_path / name)
+
+    def test_every_format_has_a_name_that_fits(self, tmp_path):
+        names = {name: default_path(tmp_path / 'epoch_15.pth', name).name for name in FORMATS}
+        assert names == {
+            'onnx': 'epoch_15.onnx',
+            'exported_program': 'epoch_15.pt2',
+            'safetensors': 'epoch_15.safetensors',
+            'frozen': 'epoch_15_frozen.pth',
+        }
+        for format_name, name in names.items():
+            check_output(format_name, tmp_path / name, overwrite=False)
 
     def test_missing_packages_name_their_extra(self, digits, tmp_path, monkeypatch):
         monkeypatch.setattr('fg_plugin.optional_packages.find_spec', lambda name: None if 'onnx' in name else True)
