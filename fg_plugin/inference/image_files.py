@@ -1,6 +1,6 @@
 """Images from files, of which some may be damaged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -19,26 +19,26 @@ class UnreadableImageError(ValueError):
 def list_images(paths: Sequence[Path], leave_out: Path | None = None) -> list[Path]:
     """Return the files that ``paths`` name, those of a folder sorted and with its subfolders, without hidden ones.
 
-    Nothing is left out by its name's ending: what is no image shows when it is read.
+    A link to a folder is a subfolder, too. Nothing is left out by its name's ending: what is no image shows when it is
+    read.
 
     Args:
         paths: Files, and folders of them.
         leave_out: A folder whose files are not listed with those of a folder around it, such as that of drawn images.
 
     Raises:
+        OSError: If a folder cannot be read.
         ValueError: If there is no file at all, or ``leave_out`` is one of the folders.
     """
+    left_out = frozenset() if leave_out is None else frozenset({leave_out.resolve()})
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            if leave_out is not None and path.resolve() == leave_out.resolve():
+            if path.resolve() in left_out:
                 raise ValueError(
                     f'{leave_out} should not be a folder of images, as it is written to: give another one.'
                 )
-            names = [file for file in path.rglob('*') if file.is_file() and not _is_hidden(file.relative_to(path))]
-            if leave_out is not None and path.resolve() in leave_out.resolve().parents:
-                names = [file for file in names if leave_out.resolve() not in file.resolve().parents]
-            files += sorted(names)
+            files += _files_below(path, left_out)
         else:
             files.append(path)
     if not files:
@@ -46,8 +46,18 @@ def list_images(paths: Sequence[Path], leave_out: Path | None = None) -> list[Pa
     return files
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith('.') for part in path.parts)
+def _files_below(folder: Path, left_out: frozenset[Path]) -> Iterator[Path]:
+    resolved = folder.resolve()
+    if resolved in left_out:
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith('.'):
+            continue
+        if path.is_dir():
+            # A link to a folder around it would have no end.
+            yield from _files_below(path, left_out | {resolved})
+        elif path.is_file():
+            yield path
 
 
 def check_reads_files(loaded: LoadedModel) -> None:

@@ -25,9 +25,16 @@ def run_once(network: nn.Module, input_size: tuple[int, int, int], source: str) 
     """Return what a network gives for two black images of ``input_size`` (C, H, W).
 
     Raises:
-        ValueError: If these are no tensors that begin with the batch.
+        ValueError: If these are no tensors that begin with the batch, or the network does not run on such images.
     """
-    out = output_tensors(network(torch.zeros(2, *input_size)))
+    try:
+        out = output_tensors(network(torch.zeros(2, *input_size)))
+    # Networks check the size of their input by assertions, or by no more than the shapes that do not fit.
+    except Exception as error:
+        raise ValueError(
+            f'The model of {source} should run on images of {"x".join(map(str, input_size))} (--input-size, that of '
+            f'the training), but it raised {type(error).__name__}: {error}'
+        ) from error
     shapes = [tuple(tensor.shape) for tensor in out]
     if not out or any(len(shape) < 2 or shape[0] != 2 for shape in shapes):
         raise ValueError(

@@ -102,6 +102,14 @@ def test_outputs_begin_with_the_batch(tmp_path):
         load_model(FEATURES, checkpoint, options=options, input_size=(64, 64))
 
 
+def test_a_size_that_a_network_does_not_take(tmp_path):
+    checkpoint = save_timm_model(tmp_path / 'vit.pth', 'fg_test_vit')
+    with pytest.raises(
+        ValueError, match=r'fg_test_vit should run on images of 3x100x100 .*--input-size.*, but it raised'
+    ):
+        load_model('fg_test_vit', checkpoint, input_size=(100, 100))
+
+
 def test_outputs_of_imagenet_have_its_names(tmp_path):
     loaded = load_model('test_resnet', save_timm_model(tmp_path / 'resnet.pth', 'test_resnet'))
     assert loaded.classes[:2] == ('tench, Tinca tinca', 'goldfish, Carassius auratus')
@@ -205,6 +213,21 @@ def test_pictures_that_were_drawn_before_are_no_images(tmp_path):
     assert len(listed) == 2
     with pytest.raises(ValueError, match=r'images/out should not be a folder of images, as it is written to'):
         list_images([tmp_path / 'images' / 'out'], leave_out=tmp_path / 'images' / 'out')
+
+
+def test_linked_folders_are_folders(tmp_path):
+    save_images(tmp_path / 'a', 1)
+    save_images(tmp_path / 'classes' / '.hidden', 1)
+    for name in ('cat', 'dog'):
+        (tmp_path / 'classes' / name).symlink_to(tmp_path / 'a')
+    # Each of these leads back to itself.
+    (tmp_path / 'a' / 'around').symlink_to(tmp_path / 'classes')
+    (tmp_path / 'classes' / 'self').symlink_to('self')
+    listed = list_images([tmp_path / 'classes'])
+    assert listed == [tmp_path / 'classes' / name / '000.png' for name in ('cat', 'dog')]
+    assert list_images([tmp_path / 'classes'], leave_out=tmp_path / 'classes' / 'out') == listed
+    with pytest.raises(ValueError, match='at least one image, but got '):
+        list_images([tmp_path / 'classes'], leave_out=tmp_path / 'a')
 
 
 def test_no_image_at_all(tmp_path):
