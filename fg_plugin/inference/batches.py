@@ -30,5 +30,11 @@ def input_batches(
         except UnreadableImageError as error:
             failed.append(FailedImage(path, str(error)))
     if not inputs:
-        raise ValueError(f'There should be at least one readable image, but of {failed[0].path}: {failed[0].error}')
-    return [batch.to(loaded.device) for batch in torch.stack(inputs).split(batch_size)], failed
+        reason = f'of {failed[0].path}: {failed[0].error}' if failed else 'got no path'
+        raise ValueError(f'There should be at least one readable image, but {reason}')
+    batches = []
+    # All images are in memory once: what has become part of a batch is let go.
+    while inputs:
+        batches.append(torch.stack(inputs[:batch_size]).to(loaded.device))
+        del inputs[:batch_size]
+    return batches, failed

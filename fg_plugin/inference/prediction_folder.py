@@ -103,7 +103,7 @@ def picture_names(files: Sequence[Path], roots: Sequence[Path]) -> list[PurePath
     taken: set[PurePath] = set()
     names = []
     for file in files:
-        root = next((folder for folder in folders if file.is_relative_to(folder)), file.parent)
+        root = next((folder for folder in folders if _lies_below(file, folder)), file.parent)
         relative = PurePath(file.relative_to(root))
         name, number = relative.with_name(f'{relative.name}.png'), 1
         while name in taken:
@@ -112,3 +112,8 @@ def picture_names(files: Sequence[Path], roots: Sequence[Path]) -> list[PurePath
         taken.add(name)
         names.append(name)
     return names
+
+
+def _lies_below(file: Path, folder: Path) -> bool:
+    # '../file' is relative to '.', but not below it.
+    return file.is_relative_to(folder) and '..' not in file.relative_to(folder).parts

@@ -2,12 +2,10 @@
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.transforms.v2 import functional
-from torchvision.utils import draw_segmentation_masks
 
 # Smaller images are enlarged, by a whole factor so that pixels stay pixels, until text and points can be told apart.
 # Narrow ones are only as far as the longest side allows.
@@ -36,8 +34,9 @@ def draw_prediction(image: Image.Image, caption: str = '', points: Sequence[Sequ
         centre = ((x + 0.5) * factor, (y + 0.5) * factor)
         draw.circle(centre, radius, fill=_POINT_COLOUR, outline='white', width=max(1, radius // 4))
     if caption:
-        font = ImageFont.load_default(font_size)
-        text = _shorten(caption, font, size[0] - font_size)
+        font = _font(font_size)
+        # The layout of a text fails at a line break, which the name of a class may hold.
+        text = _shorten(' '.join(caption.splitlines()), font, size[0] - font_size)
         draw.text((font_size / 2, size[1] + bar / 2), text, 'white', font, anchor='lm')
     return canvas
 
@@ -50,19 +49,27 @@ def colour_pixels(image: Image.Image, labels: np.ndarray) -> Image.Image:
         labels: ``(H, W)``, the number of each pixel's class. Class 0 stays as it is: it is the background in most data
             sets.
     """
-    pixels = functional.pil_to_tensor(image.convert('RGB'))
-    shown = [int(label) for label in np.unique(labels) if label]
-    if not shown:
-        return image
-    masks = torch.stack([torch.from_numpy(labels == label) for label in shown])
-    colours = [_class_colour(label) for label in shown]
-    return functional.to_pil_image(draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours))
+    pixels = image.convert('RGB')
+    colours = np.array([_class_colour(label) for label in range(labels.max() + 1)], dtype=np.uint8)
+    coloured = Image.blend(pixels, Image.fromarray(colours[labels]), 0.5)
+    return Image.composite(coloured, pixels, Image.fromarray(labels > 0))
 
 
 def _class_colour(label: int) -> tuple[int, int, int]:
     # Steps of the golden ratio keep the hues of any number of classes apart.
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.8, 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return matplotlib's font, which has Greek, Cyrillic and more, or else Pillow's, which is Latin."""
+    try:
+        import matplotlib
+
+        return ImageFont.truetype(Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf'), size)
+    # The latter where a distribution keeps fonts elsewhere.
+    except (ModuleNotFoundError, OSError):
+        return ImageFont.load_default(size)
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

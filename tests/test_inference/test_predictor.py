@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,15 @@ class TestSegmentation:
         assert drawn[0, 1].tolist() == drawn[1, 1].tolist() != drawn[1, 0].tolist()
         assert colour_pixels(image, np.zeros((2, 2), dtype=np.int16)) == image
 
+    def test_many_classes_are_coloured_in_little_memory(self):
+        labels = (np.arange(300 * 200, dtype=np.int32) % 150).reshape(200, 300).astype(np.int16)
+        image = Image.new('RGB', (300, 200), 'grey')
+        tracemalloc.start()
+        colour_pixels(image, labels)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 30 * labels.size
+
 
 def test_one_logit_tells_two_classes(digits):
     logits = torch.tensor([[-3.0], [0.0], [2.0]])
@@ -240,6 +250,15 @@ def test_pictures_of_one_name_get_numbers(tmp_path):
     assert [str(name) for name in picture_names(files, files)] == ['1.png.png', '1.png_2.png', '1.png_3.png']
 
 
+def test_pictures_of_folders_around_each_other_stay_below_the_folder(tmp_path, monkeypatch):
+    for folder in ('here', 'there'):
+        save_images(tmp_path / folder, 1)
+    monkeypatch.chdir(tmp_path / 'here')
+    roots = [Path('.'), Path('../there')]
+    names = picture_names(list_images(roots), roots)
+    assert [str(name) for name in names] == ['000.png.png', '000.png_2.png']
+
+
 def test_every_class_needs_a_name(digits, tmp_path):
     few = dataclasses.replace(digits, classes=())
     with pytest.raises(ValueError, match='should name each class, but there are 0 names and class'):
@@ -255,6 +274,19 @@ def test_files_are_grey_or_rgb(tmp_path, channels):
     for read in (predict_files, input_batches):
         with pytest.raises(ValueError, match=rf'to read them from files, but fg_test_resnet takes {channels} channels'):
             read(loaded, files)
+
+
+def test_batches_hold_their_images_alone(digits, tmp_path):
+    paths = save_images(tmp_path, 5)
+    batches, _ = input_batches(digits, paths, 2)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert all(batch.untyped_storage().nbytes() == batch.nbytes for batch in batches)
+    assert torch.equal(torch.cat(batches), torch.stack([digits.transform(read_image(path, 1)) for path in paths]))
+
+
+def test_no_path_at_all(digits):
+    with pytest.raises(ValueError, match='There should be at least one readable image, but got no path'):
+        input_batches(digits, [])
 
 
 def test_batch_size_is_positive(digits, tmp_path):

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,3 +40,20 @@ def test_the_caption_stands_below_the_image_and_is_cut_to_its_width():
         assert pixels[224:].max() > 200
         assert pixels[224:, -3:].max() == 0
     assert draw_prediction(image).size == (224, 224)
+
+
+@pytest.mark.parametrize(('one', 'other'), [('кот', 'дом'), ('αβ', 'γδ')])
+def test_captions_may_be_cyrillic_or_greek(one, other):
+    image = Image.new('RGB', (224, 224))
+    assert draw_prediction(image, one) != draw_prediction(image, other)
+
+
+def test_line_breaks_of_a_caption_are_blanks():
+    image = Image.new('RGB', (224, 224))
+    assert draw_prediction(image, 'a\nb\u2029c') == draw_prediction(image, 'a b c')
+
+
+def test_captions_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    picture = draw_prediction(Image.new('RGB', (224, 224)), 'cat')
+    assert np.asarray(picture)[224:].max() > 200
