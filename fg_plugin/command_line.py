@@ -1,6 +1,8 @@
 """What the tools for trained models share. It works without MMEngine."""
 
 import argparse
+import io
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from fg_plugin.error_report import errors_as_messages
 from fg_plugin.inference import LoadedModel, load_model
 from fg_plugin.key_values import key_value
 
-USER_ERRORS = (OSError, ValueError, KeyError, TypeError, SyntaxError, ModuleNotFoundError)
+USER_ERRORS = (OSError, ValueError, KeyError, TypeError, SyntaxError, ImportError)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def load_from_arguments(args: argparse.Namespace) -> LoadedModel:
     size = args.input_size
     if size is not None and (len(size) > 2 or min(size) < 1):
         raise ValueError(f'--input-size should be one or two positive numbers, but got {size}')
-    classes = None if args.classes is None else args.classes.read_text(encoding='utf-8').splitlines()
+    classes = None if args.classes is None else args.classes.read_text(encoding='utf-8-sig').splitlines()
     return load_model(
         args.source,
         args.checkpoint,
@@ -76,4 +78,7 @@ def _check_device(name: str) -> None:
 
 def reported_errors(show_traceback: bool) -> AbstractContextManager[None]:
     """Print an error of the user's input as one message and exit with status 1."""
+    # The name of a file may be no text, which would end a tool that prints it.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     return errors_as_messages(show_traceback, USER_ERRORS)

@@ -1,6 +1,7 @@
 """tools/export.py, infer.py and analyze_filters.py as a user runs them, in this process to save its start."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -118,6 +119,40 @@ def test_mistakes_are_one_message(call, tmp_path, monkeypatch, arguments, messag
     assert status == 1
     assert message in err
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_config_that_imports_what_is_missing(call, checkpoint, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = '{DIGITS}'\ncustom_imports = dict(imports=['no_such_module'])")
+    status, _, err = call('export', config, checkpoint, '--format', 'onnx')
+    assert status == 1
+    assert "error: Failed to import custom modules from {'imports': ['no_such_module']" in err
+
+
+def test_names_that_are_no_text(call, checkpoint, tmp_path):
+    save_images(tmp_path / 'images', 2)
+    (tmp_path / 'images' / os.fsdecode(b'caf\xe9.txt')).write_text('no image')
+    out = tmp_path / os.fsdecode(b'caf\xe9.pth')
+    arguments = ('--format', 'frozen', '--images', tmp_path / 'images', '--out', out)
+    status, printed, _ = call('export', DIGITS, checkpoint, *arguments)
+    assert status == 0
+    assert 'images/caf\\udce9.txt: the file holds no image of a known format' in printed
+    assert out.is_file()
+
+
+def test_a_file_of_classes_with_a_byte_order_mark(call, checkpoint, tmp_path):
+    save_images(tmp_path / 'images', 1)
+    (tmp_path / 'classes.txt').write_text('\n'.join('abcdefghij'), encoding='utf-8-sig')
+    options = ('--classes', tmp_path / 'classes.txt', '--out', tmp_path / 'out.safetensors')
+    assert call('export', DIGITS, checkpoint, '--format', 'safetensors', *options)[0] == 0
+    assert read_metadata(tmp_path / 'out.safetensors')['classes'] == list('abcdefghij')
+
+
+def test_the_name_of_an_export_is_checked_first(call, tmp_path):
+    arguments = ('--format', 'safetensors', '--out', tmp_path / 'deploy.pth')
+    status, _, err = call('export', DIGITS, tmp_path / 'missing.pth', *arguments)
+    assert status == 1
+    assert 'out of format safetensors should end in .safetensors, but got' in err
 
 
 @pytest.mark.parametrize(('tool', 'module'), [('analyze_filters', 'sklearn'), ('infer', 'rich')])
