@@ -35,7 +35,8 @@ class LandmarkPrediction:
     """Landmarks.
 
     Attributes:
-        landmarks: Points (x, y) in pixels of the image file, with the centre of its top-left pixel at (0, 0).
+        landmarks: Points (x, y) in pixels of the image, turned as its EXIF data says, with the centre of its top-left
+            pixel at (0, 0).
     """
 
     landmarks: list[list[float]]
@@ -50,7 +51,7 @@ class SegmentationPrediction:
     """A class for each pixel.
 
     Attributes:
-        labels: ``(H, W)``, the number of each pixel's class, for the pixels of the image file.
+        labels: ``(H, W)``, the number of each pixel's class, for the image turned as its EXIF data says.
         names: Names of the predicted classes by number.
         shares: Of the pixels, by number of class, the largest first.
     """
@@ -89,7 +90,7 @@ def decode_predictions(
     Args:
         loaded: The model.
         outputs: As ``loaded.outputs`` returns them.
-        image_sizes: ``(width, height)`` of each image file.
+        image_sizes: ``(width, height)`` of each image, turned as its EXIF data says.
     """
     if loaded.task == 'segmentation':
         # In the size of the input, as a file may be too large for the logits of all classes.

@@ -17,7 +17,7 @@ class PredictedImage(NamedTuple):
 
     Attributes:
         path: The file.
-        image: What it holds.
+        image: What it holds, turned as its EXIF data says.
         prediction: What the model says.
     """
 
