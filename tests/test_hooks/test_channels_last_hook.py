@@ -1,7 +1,9 @@
 from types import SimpleNamespace
 
 import torch
+from mmengine.config import Config
 from torch import nn
+from toy_runs import CONFIG, printed, train, trained_state
 
 from fg_plugin.hooks import ChannelsLastHook
 
@@ -19,3 +21,19 @@ def test_only_what_has_four_dimensions_changes_its_format():
     for name, parameter in model.named_parameters():
         assert parameter is parameters[name]
         assert torch.equal(parameter, before[name])
+
+
+def test_gradients_of_several_processes_have_the_format_from_the_start(tmp_path):
+    cfg = Config.fromfile(CONFIG, lazy_import=False)
+    cfg.train_cfg.max_epochs = 1
+    # It drops other values where they lie in another order.
+    cfg.model.backbone.backbone.dropout = 0
+    cfg.dump(tmp_path / 'plain.py')
+    cfg.custom_hooks.append(dict(type='ChannelsLastHook'))
+    cfg.dump(tmp_path / 'last.py')
+    for name in ('plain', 'last'):
+        assert train(tmp_path / name, processes=2, config=tmp_path / f'{name}.py') == [0, 0]
+    assert 'Grad strides do not match' not in printed(tmp_path / 'last')
+    plain, last = (trained_state(tmp_path / name, 'epoch_1.pth')['state_dict'] for name in ('plain', 'last'))
+    for key, tensor in plain.items():
+        torch.testing.assert_close(last[key], tensor, rtol=0, atol=1e-9, msg=key)
