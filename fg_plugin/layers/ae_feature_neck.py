@@ -70,6 +70,20 @@ class AEFeatureNeck(nn.Module):
         self.levels = nn.ModuleList(self.levels[position] for position in positions)
 
 
+class CodeLinear(nn.Linear):
+    """The layer that codes come from: their second moment is the one that the heads' initial scales rely on.
+
+    See ``coefficient_heads.CODE_SECOND_MOMENT``.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw weights of Kaiming's scale, without a bias."""
+        # What it draws first is part of what follows from a seed.
+        super().reset_parameters()
+        nn.init.kaiming_normal_(self.weight, nonlinearity='leaky_relu')
+        nn.init.zeros_(self.bias)
+
+
 def paper_reductions(size: int) -> list[tuple[int, int, int]]:
     """Return the convolutions that Tables 10-14 and 17-20 use for a feature map of side ``size``."""
     convs = []
@@ -93,9 +107,6 @@ def _build_level(channels: int, convs: Sequence[Reduction], norm: str) -> nn.Seq
         layers[f'norm{index}'] = normalisation(norm, channels)
         layers[f'act{index}'] = nn.LeakyReLU()
     layers['flatten'] = nn.Flatten()
-    layers['fc'] = nn.Linear(channels, channels)
+    layers['fc'] = CodeLinear(channels, channels)
     layers['act'] = nn.LeakyReLU()
-    # The heads' initial scales rely on codes of known second moment (coefficient_heads.CODE_SECOND_MOMENT).
-    nn.init.kaiming_normal_(layers['fc'].weight, nonlinearity='leaky_relu')  # type: ignore[arg-type]
-    nn.init.zeros_(layers['fc'].bias)  # type: ignore[arg-type]
     return nn.Sequential(layers)

@@ -1,6 +1,7 @@
 """Heads that turn a code into the coefficients of one layer (the fully connected layer of Figure 2)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,22 @@ MAX_COEFFICIENTS = 2**23
 
 # E[z^2] of a code at initialisation: FC with Kaiming init, then (leaky) ReLU. The heads' scales are derived from it.
 CODE_SECOND_MOMENT = 0.5
+
+
+class _HeadLinear(nn.Linear):
+    """A linear layer that is initialised by its head, with what only the layer around them knows."""
+
+    _is_built = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_built = True
+
+    def reset_parameters(self) -> None:
+        """Leave the values as they are: in a loop over all modules, the layer around has initialised them before."""
+        # What the construction draws is part of what follows from a seed.
+        if not self._is_built:
+            super().reset_parameters()
 
 
 class FullHead(nn.Module):
@@ -39,7 +56,7 @@ class FullHead(nn.Module):
         _check_coefficients(out_channels, 'num_base_filters', num_base_filters, 'full')
         self.out_channels = out_channels
         self.num_base_filters = num_base_filters
-        self.linear = nn.Linear(code_dim, out_channels * num_base_filters, device=device, dtype=dtype)
+        self.linear = _HeadLinear(code_dim, out_channels * num_base_filters, device=device, dtype=dtype)
 
     def forward(self, code: Tensor) -> FullCoefficients:
         """Map codes ``(B, L_f)`` to coefficients ``(B, N, M)``."""
@@ -138,7 +155,7 @@ class LowRankHead(_UpdateHead):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(out_channels, num_base_filters, rank, device, dtype)
-        self.scale = nn.Linear(code_dim, rank, device=device, dtype=dtype)
+        self.scale = _HeadLinear(code_dim, rank, device=device, dtype=dtype)
         self.left = nn.Parameter(torch.empty(out_channels, rank, device=device, dtype=dtype))
 
     def forward(self, code: Tensor) -> LowRankCoefficients:
@@ -200,7 +217,7 @@ class ResidualHead(_UpdateHead):
         _check_coefficients(out_channels, 'rank', rank, 'residual')
         self.out_channels = out_channels
         self.rank = rank
-        self.linear = nn.Linear(code_dim, out_channels * rank, device=device, dtype=dtype)
+        self.linear = _HeadLinear(code_dim, out_channels * rank, device=device, dtype=dtype)
 
     def forward(self, code: Tensor) -> LowRankCoefficients:
         """Map codes ``(B, L_f)`` to the factors of the coefficients."""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope
+from fg_plugin.layers.ae_feature_neck import CodeLinear
 from fg_plugin.layers.filter_repo_conv import FilterRepoConv
 
 
@@ -15,10 +16,7 @@ class FeatureCode(nn.Sequential):
     """
 
     def __init__(self, channels: int, code_dim: int) -> None:
-        linear = nn.Linear(channels, code_dim)
-        super().__init__(linear, nn.LeakyReLU())
-        nn.init.kaiming_normal_(linear.weight, nonlinearity='leaky_relu')
-        nn.init.zeros_(linear.bias)
+        super().__init__(CodeLinear(channels, code_dim), nn.LeakyReLU())
 
     def forward(self, features: Tensor) -> Tensor:
         """Reduce features ``(B, C, H, W)`` to codes ``(B, code_dim)``."""

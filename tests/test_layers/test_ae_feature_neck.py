@@ -1,5 +1,6 @@
 import pytest
 import torch
+from reset import reset_modules
 
 from fg_plugin.layers import AEFeatureNeck
 from fg_plugin.layers.ae_feature_neck import paper_reductions
@@ -30,9 +31,14 @@ def test_reduces_to_codes(reductions):
     assert neck.code_dims == (20, 10)
 
 
-def test_codes_start_with_the_second_moment_that_the_heads_expect():
+@pytest.mark.parametrize('reset', [False, True])
+def test_codes_start_with_the_second_moment_that_the_heads_expect(reset):
     torch.manual_seed(0)
-    (code,) = AEFeatureNeck((64,), (16,))([torch.randn(64, 64, 16, 16)])
+    neck = AEFeatureNeck((64,), (16,))
+    if reset:
+        reset_modules(neck)
+    (code,) = neck([torch.randn(64, 64, 16, 16)])
+    assert not neck.levels[0].fc.bias.any()
     assert CODE_SECOND_MOMENT / 1.5 < code.square().mean() < CODE_SECOND_MOMENT * 1.5
 
 

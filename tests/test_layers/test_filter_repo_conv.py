@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import generated_conv
+from reset import reset_modules
 from torch import nn
 
 from fg_plugin.conditioning import Conditioning, conditioning_scope
@@ -247,6 +248,17 @@ def test_from_scratch_the_output_keeps_the_scale_of_plain_convolutions(head, num
                 x /= energy.sqrt()
         ratio *= (gains[0] / gains[1]).item()
     assert 0.5 < ratio < 2
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_a_reset_of_every_module_initialises_as_the_layer_does(head):
+    layer = make_layer(head, **GEOMETRIES['few base filters'])
+    torch.manual_seed(1)
+    layer.reset_parameters()
+    expected = copy.deepcopy(layer.state_dict())
+    torch.manual_seed(1)
+    reset_modules(layer)
+    assert all(torch.equal(value, expected[key]) for key, value in layer.state_dict().items())
 
 
 def test_the_repository_starts_orthogonal():

@@ -186,6 +186,7 @@ def test_weights_initialised_after_to_empty(name, options):
     codes = torch.rand(2, layers[0].code_dim)
     static = layers[0].coefficient_head(codes).dense().std(0).max() == 0
     assert static == ('fg_num_base_filters' not in options)
+    assert not any(level.fc.bias.any() for level in model.fg_generator.neck.levels)
 
 
 def test_weights_loaded_by_the_hosts_initialisation_stay():
