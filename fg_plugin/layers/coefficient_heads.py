@@ -166,6 +166,9 @@ class LowRankHead(_UpdateHead):
     def init_orthogonal_(self, rank_of_repository: int) -> None:
         """Initialise for training from scratch: squared norm 2 a filter, half static, half sample-specific.
 
+        For M = N, the static filters are the base filters. Where these are more than L_k and so not orthonormal, as of
+        a depthwise convolution, the static part is smaller: ``L_k / N`` on average.
+
         Args:
             rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.
         """
@@ -228,6 +231,9 @@ class ResidualHead(_UpdateHead):
     @torch.no_grad()
     def init_orthogonal_(self, rank_of_repository: int) -> None:
         """Initialise for training from scratch: squared norm 2 a filter, half static, half sample-specific.
+
+        For M = N, the static filters are the base filters. Where these are more than L_k and so not orthonormal, as of
+        a depthwise convolution, the static part is smaller: ``L_k / N`` on average.
 
         Args:
             rank_of_repository: ``min(M, L_k)``, the squared Frobenius norm of the orthogonal repository.

@@ -250,6 +250,35 @@ def test_from_scratch_the_output_keeps_the_scale_of_plain_convolutions(head, num
     assert 0.5 < ratio < 2
 
 
+@pytest.mark.parametrize('num_base_filters', [None, 24])
+@pytest.mark.parametrize('head', HEADS)
+@pytest.mark.parametrize(
+    'geometry',
+    [
+        dict(in_channels=8, out_channels=32, kernel_size=3),
+        dict(in_channels=16, out_channels=96, kernel_size=1),
+        dict(in_channels=32, out_channels=32, kernel_size=3, groups=32),
+    ],
+    ids=['ordinary', 'more filters than weights', 'depthwise'],
+)
+def test_from_scratch_filters_have_the_stated_norms(geometry, head, num_base_filters):
+    torch.manual_seed(0)
+    norms = torch.zeros(2, dtype=torch.float64)
+    for _ in range(100):
+        layer = FilterRepoConv(
+            **geometry, code_dim=48, head=head, num_base_filters=num_base_filters, dtype=torch.float64
+        )
+        codes = CODE_SECOND_MOMENT**0.5 * torch.randn(8, 48, dtype=torch.float64)
+        static, *filters = layer.coefficient_head(torch.cat([torch.zeros_like(codes[:1]), codes])).filters(layer.weight)
+        for index, part in enumerate((static, torch.stack(filters) - static)):
+            norms[index] += part.detach().flatten(-3).square().sum(-1).mean() / 100
+    num_weights = layer.weight[0].numel()
+    # Of these heads, the static filters are as many base filters, of which no more than that can be orthonormal.
+    are_base_filters = head != 'full' and layer.num_base_filters == layer.out_channels
+    expected = [min(1, num_weights / layer.out_channels) if are_base_filters else 1, 1]
+    torch.testing.assert_close(norms, torch.tensor(expected, dtype=torch.float64), rtol=0.1, atol=0)
+
+
 @pytest.mark.parametrize('head', HEADS)
 def test_a_reset_of_every_module_initialises_as_the_layer_does(head):
     layer = make_layer(head, **GEOMETRIES['few base filters'])
