@@ -247,6 +247,13 @@ def _check_converted(model: nn.Module) -> None:
             f'then, such as by a parametrisation of a parameter of its own. Undo that first, by '
             f'torch.nn.utils.parametrize.remove_parametrizations.'
         )
+    assigned = vars(model).keys() & vars(type(model)).keys()
+    if assigned:
+        raise ValueError(
+            f"The model should run by the '{min(assigned)}' of its class, but another one was assigned to the "
+            f'instance since its conversion, as tools for mixed precision do, which would go on generating filters. '
+            f'Undo that first: del model.{min(assigned)}.'
+        )
 
 
 def _as_patterns(name: str, patterns: Sequence[str]) -> tuple[str, ...]:

@@ -209,6 +209,20 @@ def test_a_parameter_of_the_network_itself_that_was_parametrised(undo):
     torch.testing.assert_close(model(images()), expected)
 
 
+@pytest.mark.parametrize('undo', [fg_plugin.revert_, lambda model: fg_plugin.freeze_(model, images())])
+def test_a_forward_that_was_assigned_after_the_conversion(undo):
+    model = converted()
+    forward = model.forward
+    model.forward = lambda *args: forward(*args)
+    expected = model(images())
+    with pytest.raises(ValueError, match=r"by the 'forward' of its class, but another .* first: del model\.forward\.$"):
+        undo(model)
+    torch.testing.assert_close(model(images()), expected)
+    del model.forward
+    undo(model)
+    assert type(model) is nn.Sequential
+
+
 class TestTwoNetworks:
     def test_both_keep_the_filters_they_were_given(self):
         first, second = converted(), converted(head='full')
