@@ -72,10 +72,11 @@ class GeneratedModel(nn.Module):
                 whose filters all inputs share.
 
         Raises:
-            RuntimeError: With gradients, if the network is sharded (``fully_shard``).
+            RuntimeError: If the network is sharded (``fully_shard``): with gradients, or where a module around it was
+                sharded and not the network itself.
         """
         # Its own forward has gathered them.
-        with nullcontext() if is_running(self) else gathered(self):
+        with nullcontext() if is_running(self) else gathered(self, self.fg_generator):
             conditioning = condition_on(self, images)
         with conditioning_scope(conditioning):
             yield

@@ -20,6 +20,7 @@ from fg_plugin.graph_tracing import is_traced, traced_scope
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.plain_checkpoints import accept_plain_weights_
 from fg_plugin.plain_init import keep_values, plain_convs
+from fg_plugin.sharding import gathered
 from fg_plugin.unused_levels import drop_unused_levels_
 
 
@@ -227,8 +228,14 @@ class FGBackboneWrapper(BaseModule):
         Args:
             x: ``(B, C, H, W)``, normalised as the backbone's inputs are: one image per input, or a single one whose
                 filters all inputs share.
+
+        Raises:
+            RuntimeError: If the wrapper is sharded (``fully_shard``): with gradients, or where a module around it was
+                sharded and not the wrapper itself.
         """
-        with conditioning_scope(self.condition(x)):
+        with gathered(self, self.generator):
+            conditioning = self.condition(x)
+        with conditioning_scope(conditioning):
             yield
 
     def __getattr__(self, name: str) -> Any:

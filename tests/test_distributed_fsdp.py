@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toy_distributed_checks import create, train_on_batch, train_sharded
+from toy_distributed_checks import condition_sharded, create, train_on_batch, train_sharded
 from toy_runs import in_processes
 
 
@@ -17,3 +17,7 @@ def test_sharded_training_equals_that_of_one_process(kind, reconstruction_weight
     actual.load_state_dict(torch.load(tmp_path / 'weights.pt', weights_only=True))
     for (name, parameter), wanted in zip(actual.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(parameter, wanted, rtol=0, atol=1e-9, msg=name)
+
+
+def test_filters_of_other_images_for_a_network_inside_of_a_sharded_one():
+    assert in_processes(1, condition_sharded) == [0]

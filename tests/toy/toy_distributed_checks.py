@@ -171,3 +171,35 @@ def train_sharded(rank, kind, reconstruction_weight, folder):
     del net, parts
     gc.collect()
     distributed.destroy_process_group()
+
+
+def condition_sharded(rank):
+    """Give filters of other images to converted networks inside of others, sharded with these or on their own."""
+    distributed.init_process_group('gloo')
+    mesh = init_device_mesh('cpu', (1,))
+    for kind in ('wrapper', 'timm'):
+        size = (1, 8, 8) if kind == 'wrapper' else (3, 32, 32)
+        images, others = torch.rand(2, 2, *size, dtype=torch.float64)
+        for shards_itself in (True, False):
+            inner, outer = _nested(kind)
+            with torch.no_grad(), inner.conditioned_on(others):
+                expected = outer(images)
+            if shards_itself:
+                fully_shard(inner, mesh=mesh)
+            fully_shard(outer, mesh=mesh)
+            if shards_itself:
+                with torch.no_grad(), inner.conditioned_on(others):
+                    torch.testing.assert_close(outer(images), expected, rtol=0, atol=1e-12)
+                continue
+            message = f'{type(inner).__name__} are sharded with a module around it. Call fully_shard for the network'
+            with torch.no_grad(), pytest.raises(RuntimeError, match=message), inner.conditioned_on(others):
+                pass
+            del inner, outer
+    gc.collect()
+    distributed.destroy_process_group()
+
+
+def _nested(kind):
+    net, _ = create(kind, 0.0)
+    net.eval()
+    return (net.backbone, net) if kind == 'wrapper' else (net, nn.Sequential(net))
