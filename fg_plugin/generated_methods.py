@@ -109,9 +109,12 @@ def _generates(method: Callable, first: str, remembers: bool) -> Callable:
 def _goes_on(method: Callable) -> Callable:
     @wraps(method)
     def go_on(self: 'GeneratedModel', *args: Any, **kwargs: Any) -> Any:
+        features = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim]
         conditioning = conditioning_of(self)
         if conditioning is None:
-            conditioning = _conditioning_for(self, (args, kwargs))
+            conditioning = _conditioning_for(self, features)
+        elif features and not conditioning.running:
+            given_conditioning(self, features[0].shape[0])
         with _running_scope(conditioning):
             return method(self, *args, **kwargs)
 
@@ -189,14 +192,13 @@ def _initialises(method: Callable) -> Callable:
     return init_weights
 
 
-def _conditioning_for(model: 'GeneratedModel', features: Any) -> Conditioning | None:
+def _conditioning_for(model: 'GeneratedModel', features: Iterable[Tensor]) -> Conditioning | None:
     if torch.compiler.is_compiling():
         return None
-    for leaf in tree_leaves(features):
-        if isinstance(leaf, Tensor):
-            conditioning = _conditioning_of.get(leaf)
-            if conditioning is not None and conditioning.owner is model:
-                return conditioning
+    for tensor in features:
+        conditioning = _conditioning_of.get(tensor)
+        if conditioning is not None and conditioning.owner is model:
+            return conditioning
     return None
 
 

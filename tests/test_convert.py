@@ -220,6 +220,9 @@ class TestConditioning:
         model = make_model()
         with model.conditioned_on(images(2)), pytest.raises(ValueError, match='but got 2 for 4 inputs'):
             model(images(4))
+        features = model.forward_features(images(4))
+        with model.conditioned_on(images(2)), pytest.raises(ValueError, match='but got 2 for 4 inputs'):
+            model.forward_head(features)
 
     def test_threads(self):
         model = make_model()
