@@ -192,7 +192,8 @@ def freeze_(model: nn.Module, images: Tensor | Iterable[Tensor]) -> None:
     """Fix the filters: replace each layer by an ordinary convolution with the mean filters of ``images``.
 
     The network becomes an instance of its own class again, as fast as before the conversion. For a single image, it
-    computes what it computed under ``conditioned_on(image)``.
+    computes what it computed under ``conditioned_on(image)``. The mean of several is taken before a weight-standardised
+    convolution standardises its filters.
 
     Args:
         model: A converted network.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fg_plugin.conv_selection import ConvRecord, Selection, select_convs
 from fg_plugin.layer_lookup import layers_of
 from fg_plugin.layers import FilterRepoConv, layer_class
+from fg_plugin.layers.filter_repo_conv import without_autocast
 
 
 def convert_convs_(
@@ -144,14 +145,17 @@ def freeze_convs_(model: nn.Module, codes: Sequence[Tensor]) -> None:
     Args:
         model: The host network.
         codes: One code ``(1, L_f)`` per level of the encoder. The heads are affine: the filters of a mean code are
-            the mean filters.
+            the mean filters; those of weight-standardised convolutions before they are standardised.
 
     Raises:
         ValueError: If nothing is converted, or a repository is not the layer's own parameter.
     """
     layers = generated_layers(model)
     _check_repositories(layers)
-    frozen = {layer: layer.frozen(layer.coefficient_head(codes[layer.level])) for layer in layers.values()}
+    frozen = {}
+    for layer in layers.values():
+        with without_autocast(layer.weight):
+            frozen[layer] = layer.frozen(layer.coefficients_of(codes[layer.level]))
     replace_modules_(model, frozen)
 
 

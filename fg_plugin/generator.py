@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from fg_plugin.conditioning import current_conditioning
 from fg_plugin.layers import AEFeatureNeck, Autoencoder
+from fg_plugin.layers.filter_repo_conv import without_autocast
 
 # What undoing a normalisation leaves outside [0, 1].
 ROUNDING = 1e-2
@@ -144,6 +145,8 @@ class FilterGenerator(nn.Module):
     def mean_codes(self, batches: Iterable[Tensor]) -> list[Tensor]:
         """Return the mean code ``(1, L_f)`` of each level over the images of all batches, in evaluation mode.
 
+        They are computed in the precision of the generator, also where autocast is on.
+
         Raises:
             TypeError: If a batch is no tensor.
             ValueError: If there is no image.
@@ -151,7 +154,8 @@ class FilterGenerator(nn.Module):
         training = self.training
         self.eval()
         try:
-            codes = [self(batch) for batch in map(_check_batch, batches) if len(batch)]
+            with without_autocast(self.input_mean):
+                codes = [self(batch) for batch in map(_check_batch, batches) if len(batch)]
         finally:
             self.train(training)
         if not codes:

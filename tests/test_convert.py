@@ -342,6 +342,25 @@ class TestFreeze:
         freeze_(model, [images()[:1], images()[1:], images()[:0]])
         torch.testing.assert_close(model.stem.weight, expected, rtol=0, atol=1e-12)
 
+    @pytest.mark.parametrize('head', HEADS)
+    def test_computes_in_the_precision_of_each_layer(self, head):
+        class Mixed(nn.Sequential):
+            def forward(self, x):
+                return self[1](self[0](x).to(self[1].bias.dtype))
+
+        model = Mixed(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+        convert_(model, **HOST, head=head)
+        perturb_heads_(model)[1].double()
+        twin, one = copy.deepcopy(model), images(1, dtype=torch.float32)
+        with model.conditioned_on(one), torch.no_grad():
+            expected = model(one)
+        with torch.autocast('cpu', torch.bfloat16):
+            freeze_(model, one)
+        assert [conv.weight.dtype for conv in model] == [torch.float32, torch.float64]
+        torch.testing.assert_close(model(one), expected, rtol=0, atol=1e-5)
+        freeze_(twin, one)
+        assert all(torch.equal(conv.weight, other.weight) for conv, other in zip(model, twin, strict=True))
+
     def test_keeps_the_modes(self):
         model = make_model().train()
         freeze_(model, images())

@@ -1,6 +1,7 @@
 """Convolution whose filters are generated for each sample from a filter repository."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
@@ -388,6 +389,10 @@ class FilterRepoConv(nn.Conv2d):
                 f"The generated-filter layer '{self.name}' needs a code of length {self.code_dim}, but level "
                 f'{self.level} has length {code.shape[1]}.'
             )
+        return self.coefficients_of(code)
+
+    def coefficients_of(self, code: Tensor) -> Coefficients:
+        """Return the coefficients that the head has for ``code`` (B, L_f), also where the layer is of another dtype."""
         # The generator has one dtype, a host may have several.
         if code.dtype != self.weight.dtype and not torch.is_autocast_enabled(code.device.type):
             code = code.to(self.weight.dtype)
@@ -513,6 +518,12 @@ class FilterRepoConv(nn.Conv2d):
     def extra_repr(self) -> str:
         """Describe the layer as ``nn.Conv2d`` does, and its filter repository."""
         return f'{super().extra_repr()}, num_base_filters={self.num_base_filters}, level={self.level}'
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
+    """Return a context in which the device of ``tensor`` computes in the precision of its tensors."""
+    # The meta device knows no autocast.
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def _check_positive(**values: int) -> None:

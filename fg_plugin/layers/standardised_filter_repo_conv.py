@@ -1,7 +1,6 @@
 """Generated filters for weight-standardised convolutions."""
 
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from fg_plugin.layers import compute_paths
 from fg_plugin.layers.coefficients import Coefficients, LowRankCoefficients
 from fg_plugin.layers.compute_paths import ConvArguments
-from fg_plugin.layers.filter_repo_conv import FilterRepoConv
+from fg_plugin.layers.filter_repo_conv import FilterRepoConv, without_autocast
 
 
 class StandardisedFilterRepoConv(FilterRepoConv):
@@ -42,9 +41,8 @@ class StandardisedFilterRepoConv(FilterRepoConv):
             self.scale = conv.scale  # type: ignore[assignment]
 
     def _generation(self, coefficients: Coefficients) -> tuple[Tensor, Coefficients]:
-        # In the precision of the repository: half precision has too few digits for a variance. The meta device knows no
-        # autocast.
-        with nullcontext() if self.weight.is_meta else torch.autocast(self.weight.device.type, enabled=False):
+        # In the precision of the repository: half precision has too few digits for a variance.
+        with without_autocast(self.weight):
             rows = self.weight.flatten(1)
             centred = rows - rows.mean(1, keepdim=True)
             variance = coefficients.energies(centred) / rows.shape[1]
