@@ -136,7 +136,9 @@ class AtomicCheckpointHook(CheckpointHook):
 
     @master_only
     def _forget_beginning(self, runner: Runner) -> None:
-        Path(runner.work_dir, BEGAN_ANEW).unlink(missing_ok=True)
+        note = Path(runner.work_dir, BEGAN_ANEW)
+        if note.exists():
+            note.unlink()
 
     @master_only
     def _remove_unfinished_files(self) -> None:
