@@ -243,7 +243,8 @@ class FGBackboneWrapper(BaseModule):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == 'backbone':
+            # What Python itself looks up, such as __deepcopy__, is about the object it asks.
+            if name == 'backbone' or name.startswith('__'):
                 raise
             value = getattr(self.backbone, name)
             return partial(_layer_depth, value) if name == 'get_layer_depth' else value

@@ -327,6 +327,13 @@ def test_copies_in_the_middle_of_a_step(copied):
     torch.testing.assert_close(twin(images())[1], wrapper.eval()(images())[1])
 
 
+def test_a_copy_around_a_backbone_that_says_how_it_is_copied():
+    wrapper = make_wrapper(torch.fx.symbolic_trace(Backbone())).eval()
+    twin = copy.deepcopy(wrapper)
+    assert type(twin) is FGBackboneWrapper
+    torch.testing.assert_close(twin(images())[1], wrapper(images())[1])
+
+
 @pytest.mark.parametrize('training', [False, True])
 def test_compiles_without_graph_breaks(training):
     wrapper = make_wrapper().train(training)
