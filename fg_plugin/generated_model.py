@@ -3,9 +3,9 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, wraps
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 
@@ -211,5 +211,18 @@ def _generated_class(host_class: type[nn.Module], methods: tuple[tuple[str, Call
     for name, value in vars(GeneratedModel).items():
         if isinstance(value, _GivesWay) and hasattr(host_class, name):
             namespace[name] = inspect.getattr_static(host_class, name)
-    namespace.update(generating_methods(methods))
+    namespace.update(generating_methods(methods), __init__=_refusal(host_class))
     return type(f'FG{host_class.__name__}', (GeneratedModel, *container_bases(host_class)), namespace)
+
+
+def _refusal(host_class: type[nn.Module]) -> Callable:
+    # With the signature of the host, which others may ask for.
+    @wraps(host_class.__init__)
+    def refuse(self: GeneratedModel, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f'The class of a converted {host_class.__name__} should not be called, because it would make one without a '
+            f'generator. Copy the network by copy.deepcopy, or build a {host_class.__name__} and convert that by '
+            f'fg_plugin.convert_.'
+        )
+
+    return refuse

@@ -1,6 +1,7 @@
 """Copies and pickles of networks that say themselves what belongs to them."""
 
 import copy
+import inspect
 import pickle
 import threading
 
@@ -74,3 +75,12 @@ def test_parts_that_were_compiled_in_place(copied):
     for module in (model, model[0], model.fg_generator):
         module.compile(backend='eager')
     assert all(module._compiled_call_impl is None for module in copied(model).modules())
+
+
+def test_the_class_of_a_network_makes_no_other_one():
+    model = Locked()
+    convert_(model, **HOST)
+    message = r'converted Locked should not be called.*Copy the network by copy\.deepcopy, or build a Locked'
+    with pytest.raises(TypeError, match=message):
+        type(model)()
+    assert inspect.signature(type(model)) == inspect.signature(Locked)
