@@ -6,11 +6,12 @@ silently.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fg_plugin.conv_trace import TRACE_BATCH, ConvCall
+from fg_plugin.conv_trace import TRACE_BATCH, ConvCall, conv_input
 from fg_plugin.quiet_run import quiet_run
 
 
@@ -30,9 +31,9 @@ def disordered_convs(
     ordered: dict[nn.Module, bool] = {}
     remaining = sum(len(call.in_shapes) for call in calls.values())
 
-    def look(conv: nn.Module, args: tuple) -> None:
+    def look(conv: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         nonlocal remaining
-        first, second = args[0].isnan().chunk(2)
+        first, second = conv_input(args, kwargs).isnan().chunk(2)
         ordered[conv] = ordered.get(conv, True) and bool(second.any()) and not first.any()
         remaining -= 1
         if not remaining:
@@ -43,7 +44,7 @@ def disordered_convs(
         with quiet_run(model), torch.device('cpu'):
             dtype = _replace_values_(model)
             for conv in calls:
-                conv.register_forward_pre_hook(look)
+                conv.register_forward_pre_hook(look, with_kwargs=True)
             images = torch.full((2, *input_size), 0.5, dtype=dtype)
             images[1] = torch.nan
             model(images)

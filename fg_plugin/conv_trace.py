@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fg_plugin.shape_run import run_on_shapes
 
@@ -46,11 +45,16 @@ def trace_convs(model: nn.Module, input_size: tuple[int, int, int]) -> dict[nn.M
 def _record_calls(model: nn.Module) -> Iterator[dict[nn.Module, ConvCall]]:
     calls: dict[nn.Module, ConvCall] = {}
 
-    def record(module: nn.Module, args: tuple, out: torch.Tensor) -> None:
+    def record(module: nn.Module, args: tuple, kwargs: dict[str, Any], out: Tensor) -> None:
         call = calls.get(module, ConvCall((), tuple(out.shape)))
-        calls[module] = call._replace(in_shapes=(*call.in_shapes, tuple(args[0].shape)))
+        calls[module] = call._replace(in_shapes=(*call.in_shapes, tuple(conv_input(args, kwargs).shape)))
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(record)
+            module.register_forward_hook(record, with_kwargs=True)
     yield calls
+
+
+def conv_input(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """Return the input of a convolution that was called with ``args`` and ``kwargs``."""
+    return args[0] if args else kwargs['input']

@@ -217,3 +217,13 @@ def test_an_order_that_the_trace_did_not_see_is_refused():
     convert_(model, **tall)
     assert_sample_by_sample(perturb_heads_(model).double().eval())
     torch.testing.assert_close(model(TALL), torch.cat([model(sample[None]) for sample in TALL]), rtol=0, atol=1e-12)
+
+
+def test_convolutions_that_are_called_by_keyword():
+    class ByKeyword(SampleBySample):
+        def features(self, x):
+            return self.c2(input=self.c1(input=x).relu())
+
+    model = ByKeyword()
+    assert reasons(model) == {'c1': '', 'c2': ''}
+    assert_sample_by_sample(perturb_heads_(model).double().eval())

@@ -401,17 +401,17 @@ class FilterRepoConv(nn.Conv2d):
             code = code.to(self.weight.device)
         return self.coefficient_head(code)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve each sample of ``x`` (B, C, H, W) with its own filters."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve each sample of ``input`` (B, C, H, W) with its own filters."""
         repository, coefficients = self._generation(self.coefficients())
         if self.dynamic_same:
-            x = pad_same(x, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
-        plan = self._plan(x, coefficients.num_samples)
+            input = pad_same(input, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
+        plan = self._plan(input, coefficients.num_samples)
         if plan.repeats != 1:
             coefficients = coefficients.repeat(plan.repeats)
         if plan.pad_arguments is not None:
-            x = F.pad(x, *plan.pad_arguments)
-        out = self._compute(plan.path, x, repository, coefficients, plan.conv)
+            input = F.pad(input, *plan.pad_arguments)
+        out = self._compute(plan.path, input, repository, coefficients, plan.conv)
         if plan.channels_last:
             # As an ordinary convolution does, for the layers that come next.
             out = out.contiguous(memory_format=torch.channels_last)
