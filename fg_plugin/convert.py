@@ -57,7 +57,7 @@ def convert_(
 
     A convolution may run on several rows per sample (windows, views) if those of one sample are next to each other in
     its batch. Where they are not, it stays static. This is found out in evaluation mode: in training, the network
-    should use the same order.
+    should use the same order. One that does so only for other sizes than ``input_size`` raises an error there.
 
     Args:
         model: Any image network. It should be called with one batch of images ``(B, C, H, W)``.
