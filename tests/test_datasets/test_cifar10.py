@@ -99,7 +99,7 @@ def test_without_write_permission_there_is_no_cache(data_root, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError('read-only file system')
 
-    monkeypatch.setattr('tempfile.mkstemp', refuse)
+    monkeypatch.setattr('pathlib.Path.touch', refuse)
     with pytest.warns(UserWarning, match='cannot cache the decoded images as .*train_cache.npz'):
         assert len(load(data_root)) == 30
     assert not (data_root / 'train_cache.npz').exists()
