@@ -81,6 +81,23 @@ def conditioning_of(owner: nn.Module) -> Conditioning | None:
     return None
 
 
+def conditioned_parts(model: nn.Module) -> list[nn.Module]:
+    """Return the outermost modules in ``model`` that take filters from other images than the input."""
+    parts = []
+    for child in model.children():
+        parts += [child] if hasattr(child, 'conditioned_on') else conditioned_parts(child)
+    return parts
+
+
+@contextmanager
+def all_conditioned_on(parts: Iterable[nn.Module], images: Tensor) -> Iterator[None]:
+    """Generate the filters of all ``parts`` from ``images``, as their ``conditioned_on`` does."""
+    with ExitStack() as stack:
+        for part in parts:
+            stack.enter_context(part.conditioned_on(images))  # type: ignore[operator]
+        yield
+
+
 def given_conditioning(owner: nn.Module, batch: int) -> Conditioning | None:
     """Return the conditioning of an open scope that gives ``owner`` its filters already, or None.
 
@@ -143,20 +160,3 @@ if not hasattr(torch.utils.checkpoint.checkpoint, 'carries_conditioning'):
     ):
         if _module in sys.modules:
             setattr(sys.modules[_module], _name, torch.utils.checkpoint.checkpoint)
-
-
-def conditioned_parts(model: nn.Module) -> list[nn.Module]:
-    """Return the outermost modules in ``model`` that take filters from other images than the input."""
-    parts = []
-    for child in model.children():
-        parts += [child] if hasattr(child, 'conditioned_on') else conditioned_parts(child)
-    return parts
-
-
-@contextmanager
-def all_conditioned_on(parts: Iterable[nn.Module], images: Tensor) -> Iterator[None]:
-    """Generate the filters of all ``parts`` from ``images``, as their ``conditioned_on`` does."""
-    with ExitStack() as stack:
-        for part in parts:
-            stack.enter_context(part.conditioned_on(images))  # type: ignore[operator]
-        yield
